@@ -1,0 +1,19 @@
+"""Build a small Stable Diffusion for MNIST yourself, and find out at each step whether it is right."""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from labdiff.checking import check, hint, when_done
+
+__all__ = ["check", "hint", "when_done"]
+
+
+def __getattr__(name: str) -> Any:
+    # torch is imported at the first use, so that `import labdiff` costs nothing.
+    if name in __all__:
+        from labdiff import checking
+
+        return getattr(checking, name)
+    raise AttributeError(f"module 'labdiff' has no attribute {name!r}")

@@ -1,0 +1,10 @@
+"""nbgrader on this repository: solutions/ is what authors write, notebooks/ is what students get."""
+
+c = get_config()  # noqa: F821
+
+c.CourseDirectory.course_id = "labdiff"
+c.CourseDirectory.source_directory = "solutions"
+c.CourseDirectory.release_directory = "notebooks"
+c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", "*.py"]
+c.ClearSolutions.code_stub = {"python": "raise NotImplementedError  # your code here"}
+c.ClearSolutions.text_stub = "*Your answer here.*"
