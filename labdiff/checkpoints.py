@@ -37,7 +37,9 @@ def path(name: str) -> Path:
         if (place / f"{name}.ckpt").exists():
             return place / f"{name}.ckpt"
     shipped = sorted({file.stem for place in PLACES for file in place.glob("*.ckpt")})
-    raise CheckpointError(f"No checkpoint called {name!r} ships with labdiff; there are {', '.join(shipped) or 'none'}.")
+    raise CheckpointError(
+        f"No checkpoint called {name!r} ships with labdiff; there are {', '.join(shipped) or 'none'}."
+    )
 
 
 def load(name: str | Path = "model") -> dict[str, Any]:
@@ -86,7 +88,9 @@ def fit(network: torch.nn.Module, name: str | Path = "model") -> torch.nn.Module
     own = network.state_dict()
     for key, value in weights.items():
         if key not in own:
-            raise CheckpointError(f"Your network has no parameter {key}, which the checkpoint holds: {_near(key, own)}.")
+            raise CheckpointError(
+                f"Your network has no parameter {key}, which the checkpoint holds: {_near(key, own)}."
+            )
         if own[key].shape != value.shape:
             raise CheckpointError(
                 f"The parameter {key} has the shape {tuple(own[key].shape)} in your network "

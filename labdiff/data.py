@@ -33,8 +33,15 @@ class DataError(Exception):
     """The images cannot be had; the message says why and what to do."""
 
 
+class Unreachable(DataError):
+    """The images are not here and cannot be downloaded; the offline digits can serve."""
+
+
 def folder() -> Path:
-    """The folder that holds the data sets: LABDIFF_DATA, or a cache in the home folder."""
+    """The folder that holds the data sets: LABDIFF_DATA, or a cache in the home folder.
+
+    LABDIFF_DATA=offline means that no data set is looked for.
+    """
     return Path(os.environ.get("LABDIFF_DATA") or Path.home() / ".cache" / "labdiff")
 
 
@@ -58,16 +65,18 @@ def load(name: str = "mnist", train: bool = True) -> tuple[torch.Tensor, torch.T
     Returns images (N, 1, 28, 28), float32 in [-1, 1], and labels (N,), int64.
     Raises DataError where a file is corrupt or incomplete, or cannot be downloaded.
     """
-    from torchvision import datasets
-
     if name not in DATASETS:
         raise DataError(f"There is no data set {name!r}: labdiff has {' and '.join(map(repr, DATASETS))}.")
+    if str(folder()) == "offline":
+        raise Unreachable(f"LABDIFF_DATA=offline, so {DATASETS[name]} is not looked for.")
+    from torchvision import datasets
+
     kind = getattr(datasets, DATASETS[name])
     _verify(name, train)
     try:
         found = kind(folder(), train=train, download=not _present(name, train))
     except (RuntimeError, OSError) as error:
-        raise DataError(
+        raise Unreachable(
             f"{DATASETS[name]} is not in {folder()} and could not be downloaded ({_first_line(error)}). "
             f"Connect to the network, or set LABDIFF_DATA to a folder that holds {DATASETS[name]}/raw."
         ) from error
@@ -82,12 +91,9 @@ def digits(n: int | None = None, train: bool = True) -> tuple[torch.Tensor, torc
     """
     try:
         images, labels = load("mnist", train)
-    except DataError as error:
-        if isinstance(error.__cause__, (RuntimeError, OSError)):
-            print(f"{error} Until then the offline digits that ship with labdiff serve.")
-            images, labels = offline_digits()
-        else:
-            raise
+    except Unreachable as error:
+        print(f"{error} The offline digits that ship with labdiff serve instead.")
+        images, labels = offline_digits()
     return images[:n], labels[:n]
 
 

@@ -48,7 +48,7 @@ def rows(named: dict[str, torch.Tensor], titles: Sequence[str] | None = None, sc
     import matplotlib.pyplot as plt
 
     n = max(len(images) for images in named.values())
-    figure, axes = plt.subplots(
+    _, axes = plt.subplots(
         len(named), n, figsize=(n * scale + 1.2, len(named) * scale + 0.3), squeeze=False, layout="constrained"
     )
     for line, (name, images) in zip(axes, named.items(), strict=True):

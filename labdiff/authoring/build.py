@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-import os
 import re
 import runpy
-import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import numpy as np
@@ -28,6 +22,7 @@ from labdiff.checking.judge import RIGHT, fingerprint, judge, same_fingerprint, 
 from labdiff.checking.run import Output, run_probe
 from labdiff.exercises import LABS, Lab
 from labdiff.exercises import lab as find_lab
+from labdiff.grading.course import Course
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,8 +69,11 @@ def build_lab(lab: Lab, made: Build) -> None:
     correction = folder / f"{lab.name}.ipynb"
     _keep_or_make_outputs(notebook, correction, made)
     made.write(correction, _text(notebook))
-    student = made.root / "notebooks" / lab.name / f"{lab.name}.ipynb"
-    made.write(student, _text(_student_notebook(lab.name, notebook, made.root)))
+    student = _student_notebook(lab.name, notebook)
+    made.write(made.root / "notebooks" / lab.name / f"{lab.name}.ipynb", _text(student))
+    if lab.name == EXAMPLE_OF:
+        example = made.root / "labdiff" / "grading" / "example_submission.ipynb"
+        made.write(example, _text(_example_submission(student, notebook, folder)))
 
 
 def repository(root: Path) -> str:
@@ -107,17 +105,6 @@ def _keep_or_make_outputs(notebook: NotebookNode, file: Path, made: Build) -> No
     notebook.metadata["labdiff"] = {"outputs_of": fresh}
 
 
-@contextlib.contextmanager
-def on_path() -> Iterator[None]:
-    """Put this environment's programs on PATH: nbgrader calls alembic by name."""
-    before = os.environ["PATH"]
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{before}"
-    try:
-        yield
-    finally:
-        os.environ["PATH"] = before
-
-
 def execute(notebook: NotebookNode, folder: Path, timeout: int = 3600) -> None:
     """Run a notebook top to bottom in a new kernel and keep its outputs. Raises CellExecutionError."""
     metadata = json.loads(json.dumps(notebook.metadata))
@@ -144,37 +131,34 @@ def execute(notebook: NotebookNode, folder: Path, timeout: int = 3600) -> None:
 # --- the student's notebook -------------------------------------------------------------------
 
 
-def _student_notebook(lab: str, notebook: NotebookNode, root: Path) -> NotebookNode:
+def _student_notebook(lab: str, notebook: NotebookNode) -> NotebookNode:
     """The release that `nbgrader generate_assignment` makes of the correction."""
-    from nbgrader.apps import NbGraderAPI
-    from traitlets.config import Config
-
-    logging.getLogger("traitlets").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
-        course = Path(folder)
-        (course / "source" / lab).mkdir(parents=True)
-        nbformat.write(notebook, course / "source" / lab / f"{lab}.ipynb")
-        config = Config(**nbgrader_settings(root))
-        config.CourseDirectory.root = str(course)
-        config.CourseDirectory.source_directory, config.CourseDirectory.release_directory = "source", "release"
-        api = NbGraderAPI(config=config)
-        api.log.setLevel(logging.ERROR)
-        with on_path():
-            done = api.generate_assignment(lab, force=True, create=True)
-        if not done["success"]:
-            raise SourceError(f"nbgrader could not make the release of {lab}: {done.get('log') or done.get('error')}")
-        released = nbformat.read(course / "release" / lab / f"{lab}.ipynb", as_version=4)
+        place = Path(folder) / "solutions" / lab / f"{lab}.ipynb"
+        place.parent.mkdir(parents=True)
+        nbformat.write(notebook, place)
+        released = nbformat.read(Course(Path(folder)).release(lab), as_version=4)
     released.metadata.pop("labdiff", None)
     return released
 
 
-def nbgrader_settings(root: Path) -> dict[str, Any]:
-    """What nbgrader_config.py sets, so that the build and an instructor's nbgrader agree."""
-    from traitlets.config import Config
+# What the example submission of `labdiff demo` answers wrongly, and what it leaves out; the rest is right.
+EXAMPLE_OF = "lab1_forward"
+EXAMPLE_WRONG = {
+    "extract": "four_axes_always",
+    "q_step": "in_place",
+    "q_sample": "noise_by_variance",
+    "posterior_mean": "abar_for_alpha",
+}
+EXAMPLE_LEFT_OUT = ("cosine_betas", "posterior_variance")
 
-    config = Config()
-    runpy.run_path(str(root / "nbgrader_config.py"), init_globals={"get_config": lambda: config})
-    return config
+
+def _example_submission(student: NotebookNode, correction: NotebookNode, folder: Path) -> NotebookNode:
+    mistakes = proofs.load(folder / "mistakes.py", "mistake")
+    answers = {c.metadata.nbgrader.grade_id: c.source for c in correction.cells if "nbgrader" in c.metadata}
+    right = {name: source.without_marks(text) for name, text in answers.items() if name not in EXAMPLE_LEFT_OUT}
+    wrong = {name: source.as_answer(mistakes[name][title], name) for name, title in EXAMPLE_WRONG.items()}
+    return source.fill(student, right | wrong)
 
 
 # --- golden answers ---------------------------------------------------------------------------

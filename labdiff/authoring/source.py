@@ -8,12 +8,17 @@ nbgrader's metadata.
 from __future__ import annotations
 
 import ast
+import copy
 import hashlib
+import inspect
 import re
 import subprocess
 import sys
+import textwrap
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
@@ -153,6 +158,27 @@ def _set_ids(notebook: NotebookNode, lab: str) -> None:
         cell["id"] = (grade_id or (key if seen[key] == 1 else f"{key}-{seen[key]}")).replace(".", "-")
 
 
+def fill(notebook: NotebookNode, answers: dict[str, str]) -> NotebookNode:
+    """A copy of a student's notebook with answers written into their cells: name -> source."""
+    filled = copy.deepcopy(notebook)
+    for cell in filled.cells:
+        name = cell.metadata.get("nbgrader", {}).get("grade_id")
+        if name in answers:
+            cell.source = answers[name]
+    return filled
+
+
+def as_answer(answer: Callable[..., Any], exercise: str) -> str:
+    """The source of a mistake or variant, as a student would have written it: renamed, unmarked, no hint."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(answer)))
+    definition = tree.body[0]
+    assert isinstance(definition, (ast.FunctionDef, ast.ClassDef))
+    definition.name, definition.decorator_list = exercise, []
+    if ast.get_docstring(definition) and len(definition.body) > 1:
+        definition.body = definition.body[1:]
+    return ast.unparse(tree)
+
+
 def code_hash(notebook: NotebookNode) -> str:
     """A hash of all code, which says whether outputs were made from this source."""
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
@@ -165,9 +191,14 @@ def reference(notebook: NotebookNode, lab: Lab) -> str:
     Demonstrations, checks and figures stay out, so importing a reference runs nothing.
     """
     kept = [cell.source for cell in notebook.cells[2:] if cell.cell_type == "code" and _only_defines(cell.source)]
-    body = REGION.sub(r"\1", "\n\n\n".join(kept))
+    body = without_marks("\n\n\n".join(kept))
     text = f'"""Built by `labdiff build` from solutions/{lab.name}/{lab.name}.py; edit that, not this."""\n\n{body}\n'
     return _ruff(_ruff(text, "check", "--fix", "--select", "F401,I", "--quiet"), "format", "--quiet")
+
+
+def without_marks(text: str) -> str:
+    """An answer without the marks around its solution."""
+    return REGION.sub(r"\1", text)
 
 
 def _only_defines(source: str) -> bool:

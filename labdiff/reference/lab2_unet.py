@@ -83,15 +83,17 @@ class UNet(nn.Module):
     def __init__(self, in_channels=1, channels=64, multipliers=(1, 2), blocks=2, heads=4, patch=2):
         super().__init__()
         self.config = dict(
-            in_channels=in_channels, channels=channels, multipliers=list(multipliers),
-            blocks=blocks, heads=heads, patch=patch,
+            in_channels=in_channels,
+            channels=channels,
+            multipliers=list(multipliers),
+            blocks=blocks,
+            heads=heads,
+            patch=patch,
         )
         time_channels = 4 * channels
         self.channels = channels
         self.time_mlp = TimeMLP(channels, time_channels)
-        self.stem = nn.Sequential(
-            nn.PixelUnshuffle(patch), nn.Conv2d(in_channels * patch**2, channels, 3, padding=1)
-        )
+        self.stem = nn.Sequential(nn.PixelUnshuffle(patch), nn.Conv2d(in_channels * patch**2, channels, 3, padding=1))
         widths = [channels * m for m in multipliers]
         last = len(widths) - 1
         skips, width = [channels], channels
@@ -113,7 +115,10 @@ class UNet(nn.Module):
             if level != 0:
                 self.up.append(Upsample(width))
         self.head = nn.Sequential(
-            nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, in_channels * patch**2, 3, padding=1), nn.PixelShuffle(patch)
+            nn.GroupNorm(8, width),
+            nn.SiLU(),
+            nn.Conv2d(width, in_channels * patch**2, 3, padding=1),
+            nn.PixelShuffle(patch),
         )
         nn.init.zeros_(self.head[2].weight)
         nn.init.zeros_(self.head[2].bias)

@@ -1,0 +1,237 @@
+"""What goes wrong with data and checkpoints is named in one sentence, and nothing is lost."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from labdiff import checkpoints, data, train
+from labdiff.checkpoints import CheckpointError
+from labdiff.data import DataError
+from labdiff.reference.lab2_unet import UNet
+
+SMALL = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "heads": 2}
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A checkpoint of a small U-Net, and the network."""
+    network = UNet(**SMALL)
+    file = tmp_path / "small.ckpt"
+    train.write(file, network, {"T": 1000}, {}, overwrite=False)
+    return file, network
+
+
+# --- checkpoints ------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_comes_back_as_it_was_written(small):
+    file, network = small
+    found = checkpoints.fit(UNet(**checkpoints.load(file)["config"]), file)
+    assert all(
+        torch.equal(a, b) for a, b in zip(found.state_dict().values(), network.state_dict().values(), strict=True)
+    )
+
+
+def test_a_truncated_checkpoint_is_named(small):
+    file, _ = small
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match=r"small\.ckpt cannot be read as a checkpoint: it is cut off, damaged"):
+        checkpoints.load(file)
+
+
+def test_a_foreign_file_is_named(tmp_path):
+    file = tmp_path / "other.ckpt"
+    torch.save({"state_dict": {}}, file)
+    with pytest.raises(CheckpointError, match="is no checkpoint of labdiff: it lacks weights, config, recipe, figures"):
+        checkpoints.load(file)
+    file.write_text("not even torch")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        checkpoints.load(file)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "was_here"), "w"))
+
+    file = tmp_path / "evil.ckpt"
+    torch.save({"weights": Payload()}, file)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        checkpoints.load(file)
+    assert not (tmp_path / "was_here").exists()
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="There is no checkpoint .*nowhere.ckpt"):
+        checkpoints.load(tmp_path / "nowhere.ckpt")
+    with pytest.raises(CheckpointError, match="No checkpoint called 'modle' ships with labdiff; there are .*model"):
+        checkpoints.load("modle")
+
+
+def test_a_network_that_does_not_fit_learns_which_parameter_and_which_shape(small):
+    file, _ = small
+    with pytest.raises(CheckpointError, match=r"has the shape \(16, .* in your network and \(8, .* in the checkpoint"):
+        checkpoints.fit(UNet(**{**SMALL, "channels": 16}), file)
+    with pytest.raises(CheckpointError, match=r"Your network has no parameter time_mlp"):
+        checkpoints.fit(torch.nn.Linear(2, 2), file)
+    network = UNet(**SMALL)
+    network.extra = torch.nn.Parameter(torch.zeros(1))
+    with pytest.raises(CheckpointError, match="Your network has a parameter extra that the checkpoint does not hold"):
+        checkpoints.fit(network, file)
+
+
+def test_a_shipped_file_is_never_overwritten_unless_told(small):
+    file, network = small
+    before = file.read_bytes()
+    with pytest.raises(CheckpointError, match="exists already: choose another name, or say --overwrite"):
+        train.write(file, network, {}, {}, overwrite=False)
+    with pytest.raises(CheckpointError, match="exists already"):
+        train.train_model(file, steps=1)
+    assert file.read_bytes() == before
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(small, monkeypatch):
+    file, network = small
+    before = file.read_bytes()
+
+    def dies_half_way(value, place):
+        place.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", dies_half_way)
+    with pytest.raises(OSError):
+        train.write(file, network, {}, {}, overwrite=True)
+    assert file.read_bytes() == before
+
+
+def test_a_gpu_without_enough_memory_says_what_to_lower():
+    def work():
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(CheckpointError, match="lower --batch"):
+        train._say_out_of_memory(work)
+
+
+# --- the shipped checkpoints ------------------------------------------------------------------
+
+
+def test_the_shipped_model_draws_digits_that_the_judge_reads():
+    from labdiff import metrics
+    from labdiff.reference.lab4_sampling import confident_share
+
+    probabilities, _ = metrics.look(checkpoints.draw(64, steps=10))
+    assert confident_share(probabilities.log()) > 0.85
+    assert len(probabilities.argmax(1).unique()) >= 8
+
+
+def test_the_shipped_checkpoints_hold_their_recipe_and_measured_figures():
+    model, judge = checkpoints.load("model"), checkpoints.load("judge")
+    assert sum(value.numel() for value in model["weights"].values()) <= 3_000_000
+    assert model["figures"]["50"]["times_floor"] > 0
+    assert judge["figures"]["test_accuracy"] >= 0.994
+
+
+@pytest.mark.mnist
+def test_the_judge_reads_the_test_images_as_well_as_its_card_says():
+    from labdiff import metrics
+
+    assert train.accuracy(metrics.judge()) == pytest.approx(
+        checkpoints.load("judge")["figures"]["test_accuracy"], abs=2e-4
+    )
+
+
+# --- training ---------------------------------------------------------------------------------
+
+
+@pytest.mark.mnist
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
+    options = {"steps": 6, "batch": 8, "every": 2, "device": "cpu", "measure": False, "config": SMALL}
+    train.train_model(tmp_path / "whole.ckpt", **options)
+
+    real = train.nn.functional.mse_loss
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(train.nn.functional, "mse_loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train.train_model(tmp_path / "parts.ckpt", **options)
+    assert not (tmp_path / "parts.ckpt").exists()
+    monkeypatch.undo()
+    train.train_model(tmp_path / "parts.ckpt", **options)
+
+    whole, parts = (checkpoints.load(tmp_path / f"{name}.ckpt")["weights"] for name in ("whole", "parts"))
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+    assert not list(tmp_path.glob("*.resume"))
+    assert (tmp_path / "whole.png").exists()
+
+
+@pytest.mark.mnist
+def test_a_run_does_not_go_on_from_another_recipe(tmp_path):
+    file = tmp_path / "model.ckpt"
+    recipe = {"steps": 1, "batch": 8, "seed": 0}
+    train.run(file, {}, lambda step: 0.0, recipe, 1, lambda step: None)
+    with pytest.raises(CheckpointError, match="was left by a run with another batch"):
+        train.run(file, {}, lambda step: 0.0, recipe | {"batch": 9}, 1, lambda step: None)
+
+
+# --- data -------------------------------------------------------------------------------------
+
+
+def test_offline_digits_serve_where_nothing_else_does_and_say_so(monkeypatch, capsys):
+    monkeypatch.setenv("LABDIFF_DATA", "offline")
+    images, labels = data.digits(100)
+    assert "offline digits" in capsys.readouterr().out
+    assert images.shape == (100, 1, 28, 28)
+    assert images.min() >= -1
+    assert images.max() <= 1
+    assert set(labels.tolist()) == set(range(10))
+
+
+def test_mnist_that_cannot_be_downloaded_is_named(monkeypatch, tmp_path):
+    from torchvision import datasets
+
+    def unreachable(self):
+        raise RuntimeError("Error downloading train-images")
+
+    monkeypatch.setattr(datasets.MNIST, "download", unreachable)
+    monkeypatch.setenv("LABDIFF_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="MNIST is not in .* and could not be downloaded .*set LABDIFF_DATA"):
+        data.load("mnist")
+    assert len(data.digits(3)[0]) == 3
+
+
+@pytest.mark.mnist
+@pytest.mark.parametrize(
+    "harm, message",
+    [
+        (lambda raw: raw[: len(raw) // 2], "is incomplete: it has 3920008 bytes of 7840016; delete it"),
+        (lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]), "is damaged: its checksum is not that of the original"),
+    ],
+)
+def test_a_partial_or_corrupt_download_is_named(monkeypatch, tmp_path, harm, message):
+    shutil.copytree(data.folder() / "MNIST", tmp_path / "MNIST")
+    file = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    file.chmod(0o644)
+    file.write_bytes(harm(file.read_bytes()))
+    monkeypatch.setenv("LABDIFF_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=message):
+        data.load("mnist", train=False)
+
+
+def test_an_unknown_data_set_is_named():
+    with pytest.raises(DataError, match="There is no data set 'cifar': labdiff has 'mnist' and 'fashion'"):
+        data.load("cifar")
+
+
+def test_pixels_do_not_wrap_around():
+    assert data.to_pixels(torch.tensor([-1.5, -1.0, 0.0, 1.0, 1.5])).tolist() == [0, 0, 128, 255, 255]
+    pixels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(data.to_pixels(data.from_pixels(pixels)), pixels)

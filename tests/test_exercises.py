@@ -1,0 +1,152 @@
+"""The checks themselves are checked: on every exercise, with its reference, variants and mistakes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import ALL, answers, named, reference
+
+from labdiff import exercises
+from labdiff.authoring.proofs import hint_of
+from labdiff.checking import golden
+from labdiff.checking.judge import NOT_DONE, RIGHT, WRONG, fingerprint, judge
+from labdiff.checking.notebook import verdict_of
+from labdiff.checking.run import run_probe
+
+FRESH = 20_261  # a seed that no golden answer was made with
+each_exercise = pytest.mark.parametrize("exercise", ALL, ids=lambda e: e.name)
+
+
+def answer_of(exercise):
+    return getattr(reference(exercise.lab), exercise.name)
+
+
+@each_exercise
+def test_the_reference_passes_against_the_golden_answers(exercise):
+    verdict = verdict_of(exercise, answer_of(exercise))
+    assert verdict.status == RIGHT, verdict.parts
+    assert verdict.score == exercise.points
+
+
+@pytest.mark.parametrize("exercise, answer", named("variant"))
+def test_a_variant_passes_on_golden_and_on_fresh_inputs(exercise, answer):
+    assert verdict_of(exercise, answer).status == RIGHT
+    expected = run_probe(exercise, answer_of(exercise), FRESH)
+    verdict = judge(exercise, run_probe(exercise, answer, FRESH), expected)
+    assert verdict.status == RIGHT, verdict.parts
+
+
+@pytest.mark.parametrize("exercise, answer", named("mistake"))
+def test_a_mistake_is_caught_and_gets_its_own_hint(exercise, answer):
+    verdict = verdict_of(exercise, answer)
+    assert verdict.status == WRONG
+    assert verdict.score < exercise.points
+    assert verdict.hint == hint_of(answer)
+
+
+@pytest.mark.parametrize("exercise, answer", named("mistake"))
+def test_a_mistake_is_caught_and_recognised_on_fresh_inputs_too(exercise, answer):
+    expected = run_probe(exercise, answer_of(exercise), FRESH)
+    prints = {}
+    for other in answers(exercise.lab, "mistake")[exercise.name].values():
+        got = run_probe(exercise, other, FRESH)
+        wrong = [part.name for part in judge(exercise, got, expected).parts if not part.passed]
+        prints[hint_of(other)] = {part: fingerprint(got, exercise)[part] for part in wrong}
+    verdict = judge(exercise, run_probe(exercise, answer, FRESH), expected, prints)
+    assert verdict.status == WRONG
+    assert verdict.hint == hint_of(answer)
+
+
+@each_exercise
+def test_an_unfilled_stub_is_not_done_rather_than_wrong(exercise):
+    def stub(*args, **kwargs):
+        raise NotImplementedError
+
+    class Stub(torch.nn.Module):
+        def __init__(self, *args, **kwargs):
+            raise NotImplementedError
+
+    for unfilled in (stub, Stub):
+        verdict = verdict_of(exercise, unfilled)
+        assert verdict.status == NOT_DONE
+        assert verdict.score == 0
+        assert not verdict.hint
+
+
+@each_exercise
+def test_an_answer_of_the_wrong_type_is_wrong_and_raises_nothing(exercise):
+    for answer in (lambda *a, **k: None, lambda *a, **k: "text", lambda *a, **k: torch.full((2, 2), torch.nan), 7):
+        verdict = verdict_of(exercise, answer)
+        assert verdict.status == WRONG
+        assert verdict.score == 0
+        assert verdict.parts[0].message
+
+
+@each_exercise
+def test_no_exercise_needs_the_answer_to_another(exercise, monkeypatch):
+    """A mistake in one never hides another: with every other answer of the lab broken, this one still passes."""
+
+    def broken(*args, **kwargs):
+        raise AssertionError("an exercise called the answer to another one")
+
+    answer, module = answer_of(exercise), reference(exercise.lab)
+    for other in exercises.lab(exercise.lab).exercises:
+        if other != exercise.name:
+            theirs = getattr(module, other)
+            if isinstance(theirs, type):
+                monkeypatch.setattr(theirs, "forward", broken)
+            else:
+                monkeypatch.setattr(module, other, broken)
+    assert verdict_of(exercise, answer).status == RIGHT
+
+
+@each_exercise
+def test_every_exercise_has_its_proofs_and_three_hints(exercise):
+    mistakes = answers(exercise.lab, "mistake").get(exercise.name, {})
+    assert len(mistakes) >= 3
+    assert len({hint_of(answer) for answer in mistakes.values()}) == len(mistakes)
+    assert len(answers(exercise.lab, "variant").get(exercise.name, {})) >= 2
+    assert len(set(exercise.hints)) == 3
+    assert exercise.points > 0
+    assert exercise.difficulty in (1, 2, 3)
+
+
+def test_there_are_at_least_26_exercises_and_90_mistakes():
+    assert len(ALL) >= 26
+    assert len(named("mistake")) >= 90
+
+
+def test_every_lab_asks_for_a_prediction_and_a_written_answer():
+    for name in exercises.LABS:
+        lab = exercises.lab(name)
+        assert any(exercise.startswith("predict") for exercise in lab.exercises)
+        assert lab.questions
+
+
+def test_exercise_names_are_unique_over_all_labs():
+    names = [exercise.name for exercise in ALL]
+    assert len(names) == len(set(names))
+
+
+@each_exercise
+def test_golden_answers_hold_no_text_in_the_clear(exercise):
+    expected, _ = golden.load(golden.path(exercise.lab))
+    for output in expected[exercise.name].values():
+        assert all(text.startswith("sealed:") for text in output.texts.values())
+
+
+@each_exercise
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_the_reference_gives_the_same_on_the_gpu(exercise):
+    expected = run_probe(exercise, answer_of(exercise), FRESH)
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        got = run_probe(exercise, answer_of(exercise), FRESH, device="cuda")
+    for part, output in got.items():
+        assert not output.error, f"{part}: {output.error}"
+        for place, array in output.arrays.items():
+            torch.testing.assert_close(
+                torch.from_numpy(array).double(),
+                torch.from_numpy(expected[part].arrays[place]).double(),
+                rtol=20 * exercise.rtol,
+                atol=1e-4,
+            )
