@@ -65,9 +65,9 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match="There is no checkpoint .*nowhere.ckpt"):
+    with pytest.raises(CheckpointError, match=r"There is no checkpoint .*nowhere\.ckpt"):
         checkpoints.load(tmp_path / "nowhere.ckpt")
-    with pytest.raises(CheckpointError, match="No checkpoint called 'modle' ships with labdiff; there are .*model"):
+    with pytest.raises(CheckpointError, match=r"No checkpoint called 'modle' ships with labdiff; there are .*model"):
         checkpoints.load("modle")
 
 
@@ -203,7 +203,7 @@ def test_mnist_that_cannot_be_downloaded_is_named(monkeypatch, tmp_path):
 
     monkeypatch.setattr(datasets.MNIST, "download", unreachable)
     monkeypatch.setenv("LABDIFF_DATA", str(tmp_path))
-    with pytest.raises(DataError, match="MNIST is not in .* and could not be downloaded .*set LABDIFF_DATA"):
+    with pytest.raises(DataError, match=r"MNIST is not in .* and could not be downloaded .*set LABDIFF_DATA"):
         data.load("mnist")
     assert len(data.digits(3)[0]) == 3
 

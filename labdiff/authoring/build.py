@@ -25,6 +25,7 @@ from labdiff.exercises import lab as find_lab
 from labdiff.grading.course import Course
 
 ROOT = Path(__file__).resolve().parents[2]
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 @dataclass
@@ -112,7 +113,7 @@ def execute(notebook: NotebookNode, folder: Path, timeout: int = 3600) -> None:
         notebook,
         timeout=timeout,
         kernel_name="python3",
-        store_widget_state=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},
     )
     code = sum(cell.cell_type == "code" for cell in notebook.cells)
@@ -122,7 +123,11 @@ def execute(notebook: NotebookNode, folder: Path, timeout: int = 3600) -> None:
     notebook.metadata = nbformat.from_dict(metadata)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-        for output in cell.get("outputs", []):
+        if cell.cell_type != "code":
+            continue
+        # a slider shows nothing without a kernel; the plain pictures beside it stay
+        cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+        for output in cell.outputs:
             if output.output_type == "stream":
                 # a progress bar writes over itself: keep what stands there in the end
                 output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)

@@ -64,7 +64,7 @@ def _run_part(exercise: Exercise, answer: Any, inputs: dict[str, Any], name: str
         warnings.simplefilter("ignore")
         try:
             torch.manual_seed(0)
-            _collect(_parts(exercise, answer, given)[name](), "", output, device)
+            _collect(_parts(exercise, answer, given)[name](), "", output, _device_of(given))
         except KeyboardInterrupt:
             output.error = "KeyboardInterrupt: you stopped it"
         except RecursionError:
@@ -97,9 +97,14 @@ def _same(before: Any, after: Any) -> bool:
     return True
 
 
-def _collect(value: Any, place: str, output: Output, device: str) -> None:
+def _device_of(given: dict[str, Any]) -> torch.device | None:
+    """The device that the inputs are on; None where no input is a tensor, so that no answer can know it."""
+    return next((value.device for value in given.values() if isinstance(value, torch.Tensor)), None)
+
+
+def _collect(value: Any, place: str, output: Output, device: torch.device | None) -> None:
     if isinstance(value, torch.Tensor):
-        if value.device.type != torch.device(device).type and value.dim():
+        if device is not None and value.device.type != device.type and value.dim():
             raise RuntimeError(f"the result is on {value.device}, its inputs were on {device}")
         tensor = value.detach().to("cpu")
         output.dtypes[place] = str(value.dtype).removeprefix("torch.")

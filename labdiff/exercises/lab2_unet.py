@@ -258,8 +258,8 @@ def _widths(draw, floors, blocks):
     hints=(
         "Walk up the floors with two things in hand: the width of what you carry, and the pile of skips. What does "
         "concatenation do to widths?",
-        "Begin with the width of the lowest floor. For each floor from the lowest, blocks + 1 times: take the last skip "
-        "off a copy of the pile, note (width + skip, widths[floor]), and carry widths[floor] on.",
+        "Begin with the width of the lowest floor. For each floor from the lowest, blocks + 1 times: take the last "
+        "skip off a copy of the pile, note (width + skip, widths[floor]), and carry widths[floor] on.",
         "skips, width, pairs = list(skips), widths[-1], []; for out in reversed(widths): for _ in range(blocks + 1): "
         "pairs.append((width + skips.pop(), out)); width = out",
     ),
@@ -283,7 +283,8 @@ def _mix(place, x, out):
 
 def _toy_block(place, out):
     def forward(x, emb):
-        return torch.tanh(_mix(place, x, out) + _mix(f"{place} time", emb[:, :, None, None], out))
+        time = emb.reshape(len(x), -1, 1, 1).to(x)  # even where it is not what it should be
+        return torch.tanh(_mix(place, x, out) + _mix(f"{place} time", time, out))
 
     return forward
 
@@ -347,7 +348,7 @@ def UNet(answer, x, t, wide, colour):
 
     return {
         "two floors": lambda: run(x, t),
-        "a single floor": lambda: run(x, t, multipliers=(2,)),
+        "a single floor": lambda: run(x, t, multipliers=(1,)),
         "a batch of one": lambda: run(x[:1], t[:1]),
         "three floors": lambda: run(x, t, multipliers=(1, 2, 3)),
         "two blocks per floor": lambda: run(x, t, blocks=2),

@@ -146,7 +146,7 @@ def _step_back(draw):
     inputs=_step_back,
     hints=(
         "The step takes a share of the noise away from x_t and then undoes the shrinking of this one step.",
-        "The share is beta_t / sqrt(1 - abar_t). The shrinking of one step was sqrt(alpha_t), and alpha_t = 1 - beta_t.",
+        "The share is beta_t / sqrt(1 - abar_t). One step shrinks by sqrt(alpha_t), with alpha_t = 1 - beta_t.",
         "return (x_t - beta_t / (1 - abar_t).sqrt() * eps) / (1 - beta_t).sqrt()",
     ),
 )
@@ -242,7 +242,7 @@ def diffusion_loss(answer, prediction, target, weight):
 
 
 class _Tiny(nn.Module):
-    """A network of 29 parameters that listens to t, and whose result depends on its mode."""
+    """A network of 27 parameters that listens to t, and whose result depends on its mode."""
 
     def __init__(self):
         super().__init__()
@@ -283,7 +283,7 @@ def _mean_absolute(prediction, target):
 
 
 def _weights(module):
-    return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    return torch.cat([parameter.detach().flatten() for _, parameter in sorted(module.named_parameters())])
 
 
 @LAB.exercise(
@@ -380,10 +380,8 @@ def ema_update(answer, seed, decay):
     def no_graph():
         ema, model = pair()
         answer(ema, model, decays[0])
-        return {
-            name: "with a graph" if p.requires_grad or p.grad_fn is not None else "no graph"
-            for name, p in ema.named_parameters()
-        }
+        traced = any(p.requires_grad or p.grad_fn is not None for p in ema.parameters())
+        return "a graph hangs on it" if traced else "no graph hangs on it"
 
     return {
         "one update": lambda: once(decays[0]),
@@ -461,8 +459,8 @@ LAB.prediction(
     "predict_hardest_timesteps",
     ("early", "middle", "late"),
     (
-        "Near t = 0 the picture is nearly clean and the noise is a thousandth of it. Near the end the input is the noise "
-        "itself. In which of the two would you rather be asked for eps?",
+        "Near t = 0 the picture is nearly clean and the noise is a hundredth of it. Near the end the input is the "
+        "noise itself. Where would you rather be asked for eps?",
         "At the last step a network that returns its own input has found eps. At the first step the noise must be told "
         "from tiny details of the picture.",
         'Return "early".',

@@ -386,4 +386,4 @@ def frechet_distance(answer, features_a, features_b):
     }
 
 
-LAB.written("why_ddim_needs_fewer_steps", points=2)
+LAB.written("why_steps_can_be_skipped", points=2)

@@ -226,7 +226,7 @@ def _apply(v, weights):
 
 @mistake("attention")
 def unscaled(q, k, v):
-    """You did not divide the scores by sqrt(d): the more dimensions, the larger the scores and the harder the softmax."""
+    """You did not divide the scores by sqrt(d): the larger d, the larger the scores and the harder the softmax."""
     return _apply(v, _scores(q, k).softmax(-1))
 
 
@@ -250,7 +250,7 @@ def scaled_by_all_channels(q, k, v):
 
 @mistake("attention")
 def softmax_over_queries(q, k, v):
-    """Your softmax runs over the queries: each query's weights must sum to 1, so it runs over the keys, the last axis."""
+    """Your softmax runs over the queries: each query's weights must sum to 1, so use the last axis, the keys."""
     return _apply(v, (_scores(q, k) / math.sqrt(q.shape[-2])).softmax(-2))
 
 
@@ -392,7 +392,7 @@ def reshape_only(x, patch):
 
 @mistake("patchify")
 def large_tiles(x, patch):
-    """You cut the picture into p by p large tiles: neighbouring pixels must share a patch, so H is (H / p, p), not (p, H / p)."""
+    """You cut the picture into p by p large tiles: neighbours share a patch, so H splits into H / p times p."""
     B, C, H, W = x.shape
     tiles = x.reshape(B, C, patch, H // patch, patch, W // patch).permute(0, 1, 2, 4, 3, 5)
     return tiles.reshape(B, -1, H // patch, W // patch)
@@ -414,7 +414,7 @@ def offsets_before_channels(x, patch):
 
 @mistake("patchify")
 def corner_only(x, patch):
-    """You kept one pixel of each patch: all p * p of them must go to the channels, or the picture cannot be put back."""
+    """You kept one pixel of each patch: all p * p go to the channels, or the picture cannot be put back."""
     return x[..., ::patch, ::patch]
 
 
@@ -692,6 +692,14 @@ class TimeNotTransformed(_Net):
 
 
 @mistake("UNet")
+class TimestepItself(_Net):
+    """You gave t itself to the blocks: self.embed makes sinusoids of it, and self.time_mlp the time vector of those."""
+
+    def time(self, t):
+        return t
+
+
+@mistake("UNet")
 class InputAdded(_Net):
     """You added x to the output: the network predicts its target directly."""
 
@@ -711,7 +719,7 @@ class HeadForgotten(_Net):
 
 @mistake("predict_most_parameters")
 def says_top():
-    """The upper floor has more pixels, and weights do not depend on pixels: see what the width does in the bars below."""
+    """The upper floor has more pixels, but weights do not depend on pixels: see what width does in the bars below."""
     return "14 x 14"
 
 
@@ -735,7 +743,7 @@ def says_noise():
 
 @mistake("predict_fresh_output")
 def says_input():
-    """A fresh residual block passes its input on, so the features do arrive, but the last convolution is no such block."""
+    """A fresh residual block passes its input on, so features do arrive, but the last convolution is no such block."""
     return "input"
 
 

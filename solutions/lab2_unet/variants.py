@@ -28,12 +28,16 @@ def by_outer_product(t, dim):
 
 @variant("TimeMLP")
 class SequentialTime(right.TimeMLP):
+    """The three layers in a row."""
+
     def forward(self, embedding):
         return torch.nn.Sequential(self.linear1, torch.nn.SiLU(), self.linear2)(embedding)
 
 
 @variant("TimeMLP")
 class SiluByHand(right.TimeMLP):
+    """SiLU as h times sigmoid(h)."""
+
     def forward(self, embedding):
         h = self.linear1(embedding)
         return F.linear(h * h.sigmoid(), self.linear2.weight, self.linear2.bias)
@@ -41,6 +45,8 @@ class SiluByHand(right.TimeMLP):
 
 @variant("ResBlock")
 class TimeIntoBias(right.ResBlock):
+    """Reshape in place of None."""
+
     def forward(self, x, emb):
         shift = self.time(emb * emb.sigmoid())
         h = self.conv1(F.silu(self.norm1(x))) + shift.reshape(*shift.shape, 1, 1)
@@ -49,6 +55,8 @@ class TimeIntoBias(right.ResBlock):
 
 @variant("ResBlock")
 class ImageByImage(right.ResBlock):
+    """One image at a time."""
+
     def forward(self, x, emb):
         out = []
         for image, time in zip(x.split(1), emb.split(1), strict=True):
@@ -75,6 +83,8 @@ def by_torch(q, k, v):
 
 @variant("SelfAttention")
 class Chunked(right.SelfAttention):
+    """q, k and v by chunk."""
+
     def forward(self, x):
         shape = (x.shape[0], self.heads, x.shape[1] // self.heads, -1)
         q, k, v = (z.reshape(shape) for z in self.qkv(self.norm(x)).chunk(3, dim=1))
@@ -83,6 +93,8 @@ class Chunked(right.SelfAttention):
 
 @variant("SelfAttention")
 class HeadByHead(right.SelfAttention):
+    """A loop over the heads, without attend."""
+
     def forward(self, x):
         h = self.qkv(self.norm(x)).flatten(2)
         C = x.shape[1]
@@ -113,24 +125,32 @@ def by_unfold(x, patch):
 
 @variant("Downsample")
 class Functional(right.Downsample):
+    """The functional convolution."""
+
     def forward(self, x):
         return F.conv2d(x, self.conv.weight, self.conv.bias, stride=2, padding=1)
 
 
 @variant("Downsample")
 class FullThenSkipped(right.Downsample):
+    """All places, then every second."""
+
     def forward(self, x):
         return F.conv2d(x, self.conv.weight, self.conv.bias, padding=1)[..., ::2, ::2]
 
 
 @variant("Upsample")
 class Repeated(right.Upsample):
+    """By repeat_interleave."""
+
     def forward(self, x):
         return self.conv(x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
 
 
 @variant("Upsample")
 class Expanded(right.Upsample):
+    """By expand."""
+
     def forward(self, x):
         B, C, H, W = x.shape
         large = x[:, :, :, None, :, None].expand(B, C, H, 2, W, 2).reshape(B, C, 2 * H, 2 * W)
@@ -156,6 +176,8 @@ def by_index(skips, widths, blocks):
 
 @variant("UNet")
 class ByKindOfBlock(right.UNet):
+    """All outputs in one list, asked by their index."""
+
     def forward(self, x, t):
         emb = self.time_mlp(self.embed(t))
         outputs = [self.stem(x)]
@@ -175,6 +197,8 @@ class ByKindOfBlock(right.UNet):
 
 @variant("UNet")
 class Recursive(right.UNet):
+    """Each floor calls what lies below it."""
+
     def forward(self, x, t):
         emb = self.time_mlp(right.timestep_embedding(t, self.config["channels"]))
         ups = iter(self.up)

@@ -1,0 +1,239 @@
+"""The students' notebooks in JupyterLab, in a real browser."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from labdiff import exercises
+from labdiff.checking.judge import NOT_DONE, RIGHT
+from labdiff.checking.notebook import COLOURS
+
+try:
+    from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+except ImportError:
+    sync_playwright = None
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SECONDS = 1000  # Playwright counts in milliseconds
+STARTING = 60 * SECONDS  # the server's first page, or a kernel's first import of torch
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(sync_playwright is None, reason="Playwright is not installed: pip install playwright"),
+    pytest.mark.skipif(not importlib.util.find_spec("jupyterlab"), reason="JupyterLab is not installed"),
+    pytest.mark.skipif(CHROMIUM is None, reason="neither chromium, chromium-browser nor google-chrome is on the PATH"),
+]
+
+# Answers as a student types them: not the reference's text, and over several lines.
+ANSWERS = {
+    "linear_betas": """\
+def linear_betas(T, beta_start=1e-4, beta_end=0.02):
+    steps = torch.arange(T) / max(T - 1, 1)
+    return beta_start + (beta_end - beta_start) * steps
+""",
+}
+
+SETTINGS = {
+    # JupyterLab draws only the cells in sight, unless told; the tests look at all of them.
+    "@jupyterlab/notebook-extension/tracker": '{"windowingMode": "none"}',
+    "@jupyterlab/apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+    # What is typed must arrive as it is typed.
+    "@jupyterlab/codemirror-extension/plugin": '{"defaultConfig": {"autoClosingBrackets": false}}',
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a JupyterLab on a copy of the students' notebooks."""
+    place = tmp_path_factory.mktemp("jupyterlab")
+    for lab in exercises.LABS:
+        (place / "root" / lab).mkdir(parents=True)
+        shutil.copy(student_file(lab), place / "root" / lab)
+    for name, text in SETTINGS.items():
+        file = place / "settings" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    port = free_port()
+    log = place / "log.txt"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command(place / "root", port),
+            env=environment(place),
+            cwd=place / "root",
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that its kernels can be ended with it
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(address, process, log)
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def command(root: Path, port: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+        *("--IdentityProvider.token=", f"--ServerApp.root_dir={root}"),
+        *("--LabApp.extension_manager=readonly", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
+    ]
+
+
+def environment(place: Path) -> dict[str, str]:
+    """The environment of the server: nothing of the user's own Jupyter is read or written."""
+    own = {
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+    }
+    folders = {name: str(place / folder) for name, folder in own.items()}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return os.environ | folders | {"PATH": path, "LABDIFF_DATA": "offline", "OMP_NUM_THREADS": "1"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(address: str, process: subprocess.Popen, log: Path, seconds: float = 60) -> None:
+    """Wait until the server answers; fails with its log where it does not."""
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"{address}/api/status", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium that calls nobody but our server."""
+    quiet = "--disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", *quiet.split()]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser, tmp_path: Path) -> Iterator[Page]:
+    """A page of a new profile; leaves a screenshot of how the test ended."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    page = context.new_page()
+    page.set_default_timeout(STARTING)
+    yield page
+    page.screenshot(path=tmp_path / "end.png")
+    context.close()
+
+
+def student_file(lab: str) -> Path:
+    return ROOT / "notebooks" / lab / f"{lab}.ipynb"
+
+
+def student_notebook(lab: str) -> NotebookNode:
+    return nbformat.read(student_file(lab), as_version=4)
+
+
+def title_of(notebook: NotebookNode) -> str:
+    return notebook.cells[0].source.splitlines()[0].removeprefix("# ")
+
+
+def open_notebook(page: Page, server: str, lab: str) -> None:
+    """Open a lab's notebook in a workspace of its own, and wait until its kernel is ready."""
+    page.goto(f"{server}/lab/workspaces/{lab}/tree/{lab}/{lab}.ipynb?reset")
+    cells = student_notebook(lab).cells
+    expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(len(cells), timeout=STARTING)
+    expect(page.get_by_text(re.compile(r"\| Idle$"))).to_be_visible(timeout=STARTING)
+
+
+def code_cell(page: Page, text: str) -> Locator:
+    """The one code cell whose source holds this text."""
+    source = page.locator(".jp-InputArea-editor", has_text=text)
+    return page.locator(".jp-CodeCell").filter(has=source)
+
+
+def run_cell(page: Page, cell: Locator) -> None:
+    """Select a cell, run it, and wait until it has run."""
+    prompt = cell.locator(".jp-InputArea-prompt")
+    before = prompt.inner_text()
+    prompt.click()
+    page.keyboard.press("Control+Enter")
+    expect(prompt).not_to_have_text(before)
+    expect(prompt).to_have_text(re.compile(r"\[\d+\]:"), timeout=STARTING)
+
+
+def write_into(page: Page, cell: Locator, text: str) -> None:
+    """Replace a cell's source as a person does: click into it, select all, type."""
+    cell.locator(".cm-content").click()
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.insert_text(text)
+
+
+def verdict_in(cell: Locator) -> Locator:
+    return cell.locator("div.labdiff-verdict")
+
+
+def rgb(colour: str) -> str:
+    return f"rgb({', '.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))})"
+
+
+@pytest.mark.parametrize("lab", exercises.LABS)
+def test_a_students_notebook_opens_with_its_title_and_its_checks(lab, server, page):
+    open_notebook(page, server, lab)
+    title = page.locator(".jp-RenderedMarkdown h1", has_text=title_of(student_notebook(lab)))
+    expect(title).to_be_visible()
+    for exercise in exercises.lab(lab).exercises:
+        expect(code_cell(page, f"check({exercise})")).to_have_count(1)
+    expect(page.locator(".jp-Dialog")).to_have_count(0)
+    expect(page.locator(".jp-RenderedMarkdown .jp-mod-error, .jp-Notebook .MathJax_Error, mjx-merror")).to_have_count(0)
+
+
+@pytest.mark.parametrize("exercise", ANSWERS)
+def test_a_verdict_turns_green_when_the_exercise_is_filled_in(exercise, server, page):
+    open_notebook(page, server, "lab1_forward")
+    answer, check = code_cell(page, f"def {exercise}("), code_cell(page, f"check({exercise})")
+    run_cell(page, code_cell(page, "from labdiff import"))
+    run_cell(page, answer)
+    run_cell(page, check)
+    expect(verdict_in(check)).to_have_attribute("data-status", NOT_DONE)
+
+    write_into(page, answer, ANSWERS[exercise])
+    run_cell(page, answer)
+    run_cell(page, check)
+    expect(verdict_in(check)).to_have_attribute("data-status", RIGHT)
+    expect(verdict_in(check)).to_have_css("border-left-color", rgb(COLOURS[RIGHT]))
+    expect(verdict_in(check)).to_be_visible()
+    expect(page.locator(".jp-Dialog")).to_have_count(0)
