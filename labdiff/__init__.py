@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from labdiff.checking import check, hint, when_done
+    from labdiff.checking import being_graded, check, hint, when_done
 
-__all__ = ["check", "hint", "when_done"]
+__all__ = ["being_graded", "check", "hint", "when_done"]
 
 
 def __getattr__(name: str) -> Any:

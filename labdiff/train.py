@@ -24,12 +24,6 @@ def device_of(name: str = "auto") -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 where the processor has it: on the CPUs that emulate it, it is slower than float32."""
-    native = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=bool(native))
-
-
 def learning_rate(step: int, steps: int, peak: float, warmup: int = 200, decay: float = 0.35) -> float:
     """Up to the peak in `warmup` steps, level, then down to 0 over the last `decay` of the steps.
 
@@ -122,17 +116,19 @@ def train_model(
     device: str = "auto",
     overwrite: bool = False,
     measure: bool = True,
+    bfloat16: bool | None = None,
     config: dict[str, Any] | None = None,
 ) -> Figures:
     """Train lab 2's U-Net on MNIST with lab 3's objective (v, cosine schedule) and write a checkpoint.
 
     Every `every` steps it saves what is needed to go on and draws 16 digits to FILE.png.
+    bfloat16: compute in it; tried out, unless told. config: arguments of the U-Net, its defaults unless given.
     Returns the measured figures. Raises CheckpointError where the file exists and `overwrite` is false,
     data.DataError where MNIST cannot be had.
     """
     from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas, extract, q_sample
     from labdiff.reference.lab2_unet import UNet
-    from labdiff.reference.lab3_training import ema_update, v_target
+    from labdiff.reference.lab3_training import MixedPrecision, bfloat16_is_faster, ema_update, v_target
 
     _refuse_to_overwrite(file, overwrite)
     images, _ = data.load("mnist", train=True)
@@ -143,6 +139,10 @@ def train_model(
     optimizer = torch.optim.AdamW(network.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=0.01)
     alphas_cumprod = compute_alphas_cumprod(cosine_betas(T)).to(where)
     batches = Batches(len(images), batch, seed)
+    if bfloat16 is None:
+        first = images[:batch].to(where, memory_format=torch.channels_last)
+        bfloat16 = bfloat16_is_faster(network, first, torch.zeros(len(first), dtype=torch.int64, device=where))
+    mixed = MixedPrecision(network, bfloat16)
     recipe = {
         "data": "mnist",
         "steps": steps,
@@ -163,8 +163,7 @@ def train_model(
         abar_t = extract(alphas_cumprod, t, x_0)  # (B, 1, 1, 1)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak)
-        with autocast(where):
-            v = network(q_sample(x_0, abar_t, eps), t)  # (B, 1, 28, 28)
+        v = mixed(q_sample(x_0, abar_t, eps), t)  # (B, 1, 28, 28)
         loss = nn.functional.mse_loss(v.float(), v_target(x_0, eps, abar_t))
         optimizer.zero_grad()
         loss.backward()
@@ -175,7 +174,11 @@ def train_model(
         return loss.item()
 
     def samples(step: int) -> None:
-        save_grid(sample(ema, alphas_cumprod, 16, steps=20, seed=0), file.with_suffix(".png"), columns=8)
+        save_grid(
+            sample(MixedPrecision(ema, bfloat16), alphas_cumprod, 16, steps=20, seed=0),
+            file.with_suffix(".png"),
+            columns=8,
+        )
 
     parts = {"network": network, "ema": ema, "optimizer": optimizer}
     started = time.time()
@@ -183,7 +186,7 @@ def train_model(
     figures = {"loss": sum(losses[-500:]) / len(losses[-500:]), "minutes": (time.time() - started) / 60}
     write(file, ema, recipe, figures, overwrite)
     if measure:
-        figures |= measure_model(ema)
+        figures |= measure_model(MixedPrecision(ema, bfloat16))
         write(file, ema, recipe, figures, True)
     file.with_name(file.name + ".resume").unlink()
     return figures
@@ -226,11 +229,10 @@ def sample(
     x_T = torch.randn(n, 1, 28, 28, generator=generator)
     timesteps = ddim_timesteps(len(alphas_cumprod), steps)
     denoise = make_denoiser(network, alphas_cumprod.to(where))
-    with autocast(where):
-        drawn = [
-            ddim_sample(denoise, x.to(where), timesteps, alphas_cumprod.to(where), eta=eta).float().cpu()
-            for x in tqdm(x_T.split(batch), desc=f"drawing, {steps} calls", leave=False, disable=n <= batch)
-        ]
+    drawn = [
+        ddim_sample(denoise, x.to(where), timesteps, alphas_cumprod.to(where), eta=eta).float().cpu()
+        for x in tqdm(x_T.split(batch), desc=f"drawing, {steps} calls", leave=False, disable=n <= batch)
+    ]
     return torch.cat(drawn)  # (n, 1, 28, 28)
 
 
@@ -286,8 +288,7 @@ def train_judge(
         x = shifted_and_turned(images[chosen], generator).to(where, memory_format=torch.channels_last)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak, decay=0.7)
-        with autocast(where):
-            logits = network(x)  # (B, 10)
+        logits = network(x)  # (B, 10)
         loss = nn.functional.cross_entropy(logits.float(), labels[chosen].to(where))
         optimizer.zero_grad()
         loss.backward()

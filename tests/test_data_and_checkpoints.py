@@ -148,7 +148,15 @@ def test_the_judge_reads_the_test_images_as_well_as_its_card_says():
 
 @pytest.mark.mnist
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
-    options = {"steps": 6, "batch": 8, "every": 2, "device": "cpu", "measure": False, "config": SMALL}
+    options = {
+        "steps": 6,
+        "batch": 8,
+        "every": 2,
+        "device": "cpu",
+        "measure": False,
+        "bfloat16": False,
+        "config": SMALL,
+    }
     train.train_model(tmp_path / "whole.ckpt", **options)
 
     real = train.nn.functional.mse_loss

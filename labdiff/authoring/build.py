@@ -15,12 +15,12 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from labdiff.authoring import proofs, source
+from labdiff.authoring import figures, proofs, source
 from labdiff.authoring.source import SourceError
 from labdiff.checking import golden
 from labdiff.checking.judge import RIGHT, fingerprint, judge, same_fingerprint, seal
 from labdiff.checking.run import Output, run_probe
-from labdiff.exercises import LABS, Lab
+from labdiff.exercises import LABS, Lab, nearest
 from labdiff.exercises import lab as find_lab
 from labdiff.grading.course import Course
 
@@ -54,11 +54,26 @@ def build(labs: list[str] | None = None, *, check: bool = False, execute: bool =
     Raises SourceError where a source, a mistake or a variant is not as it must be.
     """
     made = Build(check, execute, root)
+    unknown = [name for name in labs or () if name not in LABS]
+    if unknown:
+        raise SourceError(f"There is no lab called {unknown[0]!r}: {nearest(unknown[0], LABS)}.")
     if not (root / "solutions").is_dir():
         raise SourceError(f"There is no folder solutions/ in {root}: run labdiff build in a copy of the repository.")
     for name in labs or LABS:
         build_lab(find_lab(name), made)
+    if not labs:
+        build_figures(made)
     return made
+
+
+def build_figures(made: Build) -> None:
+    """Draw the pictures of the README."""
+    for name, draw in figures.FIGURES.items():
+        file = made.root / "figures" / name
+        if not figures.is_fresh(file, draw):
+            made.stale.append(str(file.relative_to(made.root)))
+            if not made.check:
+                figures.save(file, draw)
 
 
 def build_lab(lab: Lab, made: Build) -> None:

@@ -300,14 +300,12 @@ with when_done():
 # whose average is 0.
 
 # %% [markdown] question="why_abar_must_vanish"
-# ### BEGIN SOLUTION
 # At $t = T - 1$ the network was trained on $\sqrt{\bar\alpha_{T-1}}\,x_0 + \sqrt{1-\bar\alpha_{T-1}}\,\varepsilon$.
 # Its mean is $\sqrt{\bar\alpha_{T-1}}\,x_0$, dark like the digits. Sampling starts from $\mathcal N(0, I)$ with mean 0,
 # which is brighter than anything seen in training. The network takes the brighter mean for signal, so samples come out
 # with too much ink or a grey ground, and the lowest frequencies suffer most, because averaging over many pixels removes
 # the noise but not the leftover. The remedy is a schedule with $\bar\alpha_{T-1}$ near 0: more steps, larger betas, or
 # the cosine schedule.
-# ### END SOLUTION
 
 # %% [markdown]
 # ## One step back, when the answer is known

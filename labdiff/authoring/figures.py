@@ -1,0 +1,77 @@
+"""The pictures of the README, drawn by code from checkpoints/model.ckpt."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image, PngImagePlugin
+
+from labdiff import checkpoints, data
+
+KEY = "drawn-from"
+SHOWN = (999, 800, 650, 500, 350, 200, 100, 0)
+
+
+def digits() -> torch.Tensor:
+    """64 digits, 16 to a line."""
+    return _tile(checkpoints.draw(64, steps=20, seed=0), 16)
+
+
+def process() -> torch.Tensor:
+    """Eight digits on their way from noise, a line each: x_t at falling t, then the digit."""
+    from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
+    from labdiff.reference.lab4_sampling import ddim_step, ddim_timesteps, make_denoiser
+
+    T = checkpoints.load("model")["recipe"]["T"]
+    abar = torch.cat([compute_alphas_cumprod(cosine_betas(T)), torch.ones(1)])  # the last is for t = -1, no noise
+    denoise = make_denoiser(checkpoints.model(), abar[:-1])
+    x = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(3))  # (B, 1, 28, 28)
+    timesteps = [*ddim_timesteps(T, 50), -1]
+    kept, wanted = [], list(SHOWN)
+    with torch.inference_mode():
+        for t, previous in itertools.pairwise(timesteps):
+            while wanted and t <= wanted[0]:
+                kept.append(x)
+                wanted.pop(0)
+            shape = (len(x), 1, 1, 1)
+            pair = [abar[i].expand(shape) for i in (t, previous)]
+            x = ddim_step(x, denoise(x, t), *pair, torch.zeros(shape), torch.zeros_like(x))
+    return _tile(torch.stack([*kept, x], 1).flatten(0, 1), len(kept) + 1)
+
+
+FIGURES: dict[str, Callable[[], torch.Tensor]] = {"digits.png": digits, "process.png": process}
+
+
+def source_hash(draw: Callable[[], torch.Tensor]) -> str:
+    """A hash of what a figure is made from: the code that draws it and the checkpoint."""
+    code = inspect.getsource(draw).encode()
+    return hashlib.sha256(code + checkpoints.path("model").read_bytes()).hexdigest()
+
+
+def is_fresh(file: Path, draw: Callable[[], torch.Tensor]) -> bool:
+    """Whether a picture was drawn by this code from this checkpoint."""
+    if not file.exists():
+        return False
+    with Image.open(file) as picture:
+        return picture.info.get(KEY) == source_hash(draw)
+
+
+def save(file: Path, draw: Callable[[], torch.Tensor]) -> None:
+    """Draw a picture, twice enlarged, and note in it what it was made from."""
+    about = PngImagePlugin.PngInfo()
+    about.add_text(KEY, source_hash(draw))
+    picture = Image.fromarray(draw().numpy())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST).save(file, pnginfo=about)
+
+
+def _tile(images: torch.Tensor, columns: int) -> torch.Tensor:
+    """Images (N, 1, H, W) in [-1, 1] side by side, two pixels apart, as pixels (H', W')."""
+    from torchvision.utils import make_grid
+
+    return data.to_pixels(make_grid(images, nrow=columns, padding=2, pad_value=-1)[0])

@@ -1,0 +1,62 @@
+"""How long lab 3's own training takes until 90 % of its digits are read with confidence over 0.9.
+
+    LABDIFF_DATA=... python tests/benchmarks/time_to_quality.py [--threads 2] [--steps 1500]
+
+Trains as the lab does, with `train_unet`, and every 100 steps draws 256 digits from the EMA
+with 20 calls and asks the judge. Drawing and judging do not count as training time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+
+from labdiff import data, metrics
+from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
+from labdiff.reference.lab3_training import train_unet
+from labdiff.reference.lab4_sampling import confident_share
+from labdiff.train import device_of, sample
+
+
+def main() -> None:
+    """Print the curve and the time at which it first reaches 90 %."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--peak", type=float, default=2e-3)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = device_of(options.device)
+    alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000)).to(device)
+    images, _ = data.load("mnist")
+    start, looking, reached = time.perf_counter(), 0.0, None
+
+    def look(step: int, ema: torch.nn.Module, network: torch.nn.Module) -> None:
+        nonlocal looking, reached
+        paused = time.perf_counter()
+        probabilities, _ = metrics.look(sample(ema, alphas_cumprod, 256, steps=20))
+        share, trained = confident_share(probabilities.log()), paused - start - looking
+        print(f"step {step:5d}   {trained:6.1f} s of training   {float(share):.1%} confident", flush=True)
+        if share >= 0.9 and reached is None:
+            reached = trained
+        looking += time.perf_counter() - paused
+
+    train_unet(
+        images,
+        options.steps,
+        batch=options.batch,
+        peak=options.peak,
+        device=device,
+        alphas_cumprod=alphas_cumprod,
+        every=100,
+        callback=look,
+    )
+    print(f"90 % reached after {reached:.0f} s of training" if reached else "90 % was not reached")
+
+
+if __name__ == "__main__":
+    main()
