@@ -217,5 +217,13 @@ def test_a_cell_that_uses_unfinished_answers_says_so_and_goes_on(capsys):
     with labdiff.when_done():
         q_sample(None, None, None)
     assert "This cell waits: q_sample is not done yet." in capsys.readouterr().out
+    with labdiff.when_done():
+        Upsample()(torch.zeros(1))
+    assert "This cell stopped in Upsample, so check that exercise first. ZeroDivisionError" in capsys.readouterr().out
     with pytest.raises(ZeroDivisionError), labdiff.when_done():
         print(1 / 0)
+
+
+class Upsample(torch.nn.Module):
+    def forward(self, x):
+        return x / (1 // 0)

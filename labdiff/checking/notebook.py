@@ -86,16 +86,23 @@ def when_done() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        known = {name for lab in exercises.LABS for name in exercises.lab(lab).exercises}
-        frames = traceback.extract_tb(error.__traceback__)
-        culprit = next((frame for frame in frames[1:] if frame.name.split(".")[-1] in known), None)
+        culprit = _culprit(error)
         if isinstance(error, NotImplementedError):
-            which = f"{culprit.name} is" if culprit else "an exercise above is"
-            print(f"This cell waits: {which} not done yet.")
+            print(f"This cell waits: {culprit or 'an exercise above'} is not done yet.")
         elif culprit:
-            print(f"This cell stopped in {culprit.name}, so check that exercise first. {explain(error)}")
+            print(f"This cell stopped in {culprit}, so check that exercise first. {explain(error)}")
         else:
             raise
+
+
+def _culprit(error: Exception) -> str | None:
+    """The outermost exercise, function or class, in whose code an error was raised."""
+    known = {name for lab in exercises.LABS for name in exercises.lab(lab).exercises}
+    for frame, _ in list(traceback.walk_tb(error.__traceback__))[1:]:
+        for name in (frame.f_code.co_name, type(frame.f_locals.get("self")).__name__):
+            if name in known:
+                return name
+    return None
 
 
 @functools.cache

@@ -61,6 +61,7 @@ show(draw(16, seed=1), columns=8)
 # Shapes: `x_prev` and `noise` are $(B, C, H, W)$. `beta_t` is $(B, 1, 1, 1)$, one number per image, ready to be
 # broadcast.
 
+
 # %%
 def q_step(x_prev, beta_t, noise):
     """Draw x_t from q(x_t given x_{t-1}).
@@ -79,6 +80,7 @@ def q_step(x_prev, beta_t, noise):
 # The sequence $\beta_0, \dots, \beta_{T-1}$ is the schedule. The first paper on denoising diffusion (Ho, Jain and
 # Abbeel 2020) used $T = 1000$ equally spaced values from $10^{-4}$ to $0.02$. Small steps come first, when there is
 # still detail to lose.
+
 
 # %%
 def linear_betas(T, beta_start=1e-4, beta_end=0.02):
@@ -112,6 +114,7 @@ def linear_betas(T, beta_start=1e-4, beta_end=0.02):
 # Everything about a step is now in one number, $\bar\alpha_t$. It falls from nearly 1, a clean image, to nearly 0,
 # pure noise. Code calls it `alphas_cumprod`.
 
+
 # %%
 def compute_alphas_cumprod(betas):
     """The running product of alpha = 1 - beta: entry t is alpha_0 alpha_1 ... alpha_t.
@@ -131,6 +134,7 @@ def compute_alphas_cumprod(betas):
 # right, so $(B,)$ against $(B, C, H, W)$ would meet the columns of the image. If $B$ happens to equal $W$, nothing
 # even fails. So the result must be $(B, 1, 1, 1)$, or generally $(B, 1, \dots, 1)$ with as many axes as `x` has.
 
+
 # %%
 def extract(values, t, x):
     """Pick one value per image, shaped so that it broadcasts against the images.
@@ -149,6 +153,7 @@ def extract(values, t, x):
 # Now write down $q(x_t \mid x_0)$ itself, first its two parameters. The mean is an image. The variance is the same for
 # all pixels, one number per image.
 
+
 # %%
 def q_mean_variance(x_0, abar_t):
     """The mean and the variance of q(x_t given x_0).
@@ -164,6 +169,7 @@ def q_mean_variance(x_0, abar_t):
 # %% [markdown]
 # And a sample from it: mean plus standard deviation times noise. This line is the heart of training. Lab 3 calls it at
 # every step, and then asks a network for the noise that went in.
+
 
 # %%
 def q_sample(x_0, abar_t, noise):
@@ -214,6 +220,7 @@ with when_done():
 #
 # Shapes: $f$ is needed at $T + 1$ points, the betas are $T$.
 
+
 # %%
 def cosine_betas(T, s=0.008, max_beta=0.999):
     """The cosine schedule (Nichol and Dhariwal 2021, equation 17).
@@ -235,6 +242,7 @@ def cosine_betas(T, s=0.008, max_beta=0.999):
 # signal-to-noise ratio. It is 1 where picture and noise are equally strong. Two schedules with the same SNR curve are
 # the same schedule, whatever their betas look like.
 
+
 # %%
 def snr(alphas_cumprod):
     """The signal-to-noise ratio of x_t (Kingma and others 2021, section 3.1).
@@ -250,6 +258,7 @@ def snr(alphas_cumprod):
 # **Predict before you run.** Take $T = 1000$, the linear schedule with its defaults and the cosine schedule. Which
 # reaches SNR = 1 first, that is, at the smaller $t$? Commit to an answer by returning `"linear"`, `"cosine"` or
 # `"together"`. Then run the plot below it.
+
 
 # %%
 def predict_first_to_noise():
@@ -272,8 +281,10 @@ with when_done():
     noise = torch.randn_like(x_0[:1])
     stops = [100, 250, 400, 550, 700, 850, 999]
     rows(
-        {name: torch.cat([q_sample(x_0[:1], a[s].reshape(1, 1, 1, 1), noise) for s in stops])
-         for name, a in schedules.items()},
+        {
+            name: torch.cat([q_sample(x_0[:1], a[s].reshape(1, 1, 1, 1), noise) for s in stops])
+            for name, a in schedules.items()
+        },
         titles=[f"t = {s}" for s in stops],
     )
 
@@ -330,6 +341,7 @@ with when_done():
 # At the first step there is no $\bar\alpha_{t-1}$ in the table. Before that step nothing was lost, so it is 1, and
 # $\tilde\beta_0 = 0$: if you know $x_0$, you know where you were.
 
+
 # %%
 def posterior_variance(betas, alphas_cumprod):
     """The variance of q(x_{t-1} given x_t, x_0) for every t (DDPM, equation 7).
@@ -353,6 +365,7 @@ def posterior_variance(betas, alphas_cumprod):
 # mistake, and its pictures still look fine at most steps. That is why we check numbers and not pictures.
 #
 # Here every argument is already extracted: `beta_t`, `abar_t` and `abar_prev` are $(B, 1, 1, 1)$.
+
 
 # %%
 def posterior_mean(x_0, x_t, beta_t, abar_t, abar_prev):

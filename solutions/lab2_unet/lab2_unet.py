@@ -837,7 +837,6 @@ with when_done():
 # $t = 20$, yet the picture in the first column looks fine. How can that be?
 
 # %% [markdown] question="why_skip_connections"
-# ### BEGIN SOLUTION
 # At small $t$, $\bar\alpha_t$ is near 1 and $v \approx \varepsilon$: another random number at every pixel. To give it
 # back, the network must know each pixel's value at its exact place. The way through the lower floor has convolutions
 # that learned to summarise: what digit this is, where its strokes run. Its $7 \times 7$ places cannot be trusted with
@@ -846,7 +845,6 @@ with when_done():
 # The lower skips bridge no change of size, and the residual sums carry the same features along, so little is lost with
 # them. The picture at $t = 20$ looks fine because $x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,v$ and the
 # factor of $v$ is nearly 0 there: the answer is almost $x_t$ itself, which is almost clean.
-# ### END SOLUTION
 
 # %% [markdown]
 # ## Summary

@@ -33,6 +33,7 @@ from labdiff.reference.lab3_training import eps_from_x0, x0_from_v
 # clean image $x_0$, cut to $[-1, 1]$, because no clean pixel lies outside. All samplers below only ever see such a
 # function. That keeps them short. It also lets us test them with denoisers whose right answer we know.
 
+
 # %%
 def make_denoiser(model, alphas_cumprod):
     """Make a denoiser of a network that predicts v.
@@ -98,6 +99,7 @@ rows({"x_t": torch.cat([*noisy.values()]), "guess for x_0": torch.cat(guesses)},
 # Shapes: `x_t` and `x_0` are $(B, C, H, W)$; `beta_t`, `abar_t` and `abar_prev` are $(B, 1, 1, 1)$. At $t = 0$
 # `abar_prev` is 1.
 
+
 # %%
 def p_mean_variance(x_t, x_0, beta_t, abar_t, abar_prev, fixed="small"):
     """The mean and the variance of p(x_{t-1} given x_t) (DDPM, equations 6 and 7).
@@ -116,6 +118,7 @@ def p_mean_variance(x_t, x_0, beta_t, abar_t, abar_prev, fixed="small"):
 # Now draw from it. There is one exception. At $t = 0$ the result is the finished image, and noise on a finished image
 # is only dirt. So the last step returns the mean. (With the small variance this happens by itself, with the large one
 # it does not.) Papers count from 1 and make the exception at $t = 1$; we count from 0.
+
 
 # %%
 def p_sample(mean, variance, noise, t):
@@ -142,6 +145,7 @@ def p_sample(mean, variance, noise, t):
 #
 # `kept[t]` is $x_t$, the image that `p_step` is given at $t$. So `kept[T - 1]` is the noise that you started from.
 
+
 # %%
 def ancestral_sample(p_step, x_T, T, keep=()):
     """Walk back from noise to an image (DDPM, algorithm 2).
@@ -163,6 +167,7 @@ def ancestral_sample(p_step, x_T, T, keep=()):
 # %% [markdown]
 # The next cell is given. It joins your answers to one `p_step`. Noise is drawn on the device of the generator, so
 # that a seed means the same digits on a graphics card as on the CPU.
+
 
 # %%
 def fresh_noise(x, generator=None):
@@ -232,6 +237,7 @@ with when_done(), torch.inference_mode():
 #
 # A right sampler turns noise into pixels of mean $m$ and deviation $s$.
 
+
 # %%
 def one_point(c):
     """The exact denoiser where all data is the image c: (1, C, H, W)."""
@@ -271,6 +277,7 @@ with when_done():
 #
 # So visit only a few. From now on, let `timesteps` be a falling list such as $[999, 749, 500, 250, 0]$. It begins at
 # $T - 1$, because that is where pure noise lives, and ends at 0.
+
 
 # %%
 def ddim_timesteps(T, n):
@@ -313,6 +320,7 @@ def ddim_timesteps(T, n):
 #
 # At $\eta = 0$ there is no fresh noise at all: that is DDIM. At $\eta = 1$ it is ancestral sampling, with jumps.
 
+
 # %%
 def ddim_sigma(abar_t, abar_prev, eta):
     """The deviation of the fresh noise in one step (DDIM, equation 16).
@@ -329,6 +337,7 @@ def ddim_sigma(abar_t, abar_prev, eta):
 # Now the step itself. `eps_from_x0(x_t, x_0, abar_t)` from lab 3 is imported; it is the second formula above. Note that
 # $\varepsilon$ comes from the guess for $x_0$ **after** it was cut to $[-1, 1]$. Then the guess and the noise still add
 # up to $x_t$. An $\varepsilon$ taken from the network before the cut would no longer belong to this $x_0$.
+
 
 # %%
 def ddim_step(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
@@ -391,6 +400,7 @@ with when_done():
 #   Python is the noisiest entry of all.
 # - The denoiser is asked at $t$, about the image where you are now.
 
+
 # %%
 def ddim_loop(step, denoise, x_T, timesteps, alphas_cumprod):
     """Walk from noise to an image over a few timesteps.
@@ -412,6 +422,7 @@ def ddim_loop(step, denoise, x_T, timesteps, alphas_cumprod):
 
 # %% [markdown]
 # Given: the sampler that joins the last three. All later labs draw with it.
+
 
 # %%
 def ddim_sample(denoise, x_T, timesteps, alphas_cumprod, eta=0.0, generator=None):
@@ -457,6 +468,7 @@ with when_done():
 # - `"alike"`: mostly the same digit in the same shape, with details that differ;
 # - `"unrelated"`: different digits?
 
+
 # %%
 def predict_same_noise():
     """Return "identical", "alike" or "unrelated"."""
@@ -493,6 +505,7 @@ with when_done(), torch.inference_mode():
 # **The first figure** asks: is it a digit at all? The judge is sure of nearly every real one. So count the share of
 # images whose largest probability exceeds 0.9.
 
+
 # %%
 def confident_share(logits, threshold=0.9):
     """The share of images whose most probable class has a probability above the threshold.
@@ -528,6 +541,7 @@ def confident_share(logits, threshold=0.9):
 #
 # The covariance is the one with $N - 1$ below. `torch.cov` gives it, and wants one **row per variable**, so hand it the
 # features transposed.
+
 
 # %%
 def frechet_distance(features_a, features_b):
@@ -609,10 +623,7 @@ with when_done(), torch.inference_mode():
             generator = torch.Generator().manual_seed(7)
             start = time.perf_counter()
             drawn = torch.cat(
-                [
-                    ddim_sample(denoise, x, ddim_timesteps(T, n), alphas_cumprod, eta, generator)
-                    for x in x_T.split(64)
-                ]
+                [ddim_sample(denoise, x, ddim_timesteps(T, n), alphas_cumprod, eta, generator) for x in x_T.split(64)]
             )
             fid, share = measure(drawn)
             fids[name].append(fid)
@@ -666,6 +677,7 @@ with when_done(), torch.inference_mode():
 # and $\sin\theta$ are 0 and the formula divides by zero; the straight line is right there, and so is it for angles
 # too small for float32. Rounding can also push the cosine just above 1, where arccos is NaN: clamp it.
 
+
 # %%
 def slerp(a, b, w):
     """Interpolate between noises along the sphere, image by image (Shoemake 1985; White 2016).
@@ -692,8 +704,10 @@ with when_done(), torch.inference_mode():
     few = ddim_timesteps(T, 20)
     x_T = torch.randn(48, 1, 28, 28, generator=torch.Generator().manual_seed(8))
     sure, classes = metrics.look(ddim_sample(denoise, x_T, few, alphas_cumprod))[0].max(dim=1)
-    chosen = {c: x_T[[max((classes == c).nonzero().flatten().tolist(), key=lambda i: sure[i])]]
-              for c in classes.unique().tolist()}
+    chosen = {
+        c: x_T[[max((classes == c).nonzero().flatten().tolist(), key=lambda i: sure[i])]]
+        for c in classes.unique().tolist()
+    }
     ws = [i / 8 for i in range(9)]
     c, d = min(chosen), max(chosen)
     along = torch.cat([slerp(chosen[c], chosen[d], w) for w in ws])  # (9, 1, 28, 28)
