@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from labdiff import data
 from labdiff.authoring import figures, proofs, source
 from labdiff.authoring.source import SourceError
 from labdiff.checking import golden
@@ -59,15 +60,20 @@ def build(labs: list[str] | None = None, *, check: bool = False, execute: bool =
         raise SourceError(f"There is no lab called {unknown[0]!r}: {nearest(unknown[0], LABS)}.")
     if not (root / "solutions").is_dir():
         raise SourceError(f"There is no folder solutions/ in {root}: run labdiff build in a copy of the repository.")
+    if not labs:
+        build_drawings(made)
     for name in labs or LABS:
         build_lab(find_lab(name), made)
-    if not labs:
-        build_figures(made)
     return made
 
 
-def build_figures(made: Build) -> None:
-    """Draw the pictures of the README."""
+def build_drawings(made: Build) -> None:
+    """Draw the offline digits and the pictures of the README from the checkpoint."""
+    digits = made.root / "labdiff" / data.OFFLINE.name
+    if not figures.offline_digits_are_fresh(digits):
+        made.stale.append(str(digits.relative_to(made.root)))
+        if not made.check:
+            figures.save_offline_digits(digits)
     for name, draw in figures.FIGURES.items():
         file = made.root / "figures" / name
         if not figures.is_fresh(file, draw):

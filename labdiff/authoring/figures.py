@@ -1,4 +1,4 @@
-"""The pictures of the README, drawn by code from checkpoints/model.ckpt."""
+"""What is drawn from checkpoints/model.ckpt: the pictures of the README and the offline digits."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import inspect
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
+from tqdm import tqdm
 
-from labdiff import checkpoints, data
+from labdiff import checkpoints, data, metrics
 
 KEY = "drawn-from"
 SHOWN = (999, 800, 650, 500, 350, 200, 100, 0)
@@ -47,7 +50,7 @@ def process() -> torch.Tensor:
 FIGURES: dict[str, Callable[[], torch.Tensor]] = {"digits.png": digits, "process.png": process}
 
 
-def source_hash(draw: Callable[[], torch.Tensor]) -> str:
+def source_hash(draw: Callable[..., Any]) -> str:
     """A hash of what a figure is made from: the code that draws it and the checkpoint."""
     code = inspect.getsource(draw).encode()
     return hashlib.sha256(code + checkpoints.path("model").read_bytes()).hexdigest()
@@ -68,6 +71,30 @@ def save(file: Path, draw: Callable[[], torch.Tensor]) -> None:
     picture = Image.fromarray(draw().numpy())
     file.parent.mkdir(parents=True, exist_ok=True)
     picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST).save(file, pnginfo=about)
+
+
+def offline_digits_are_fresh(file: Path) -> bool:
+    """Whether the offline digits were drawn by this code from this checkpoint."""
+    if not file.exists():
+        return False
+    with np.load(file, allow_pickle=False) as stored:
+        return str(stored["drawn_from"]) == source_hash(save_offline_digits)
+
+
+def save_offline_digits(file: Path, n: int = 10_000, batch: int = 500) -> None:
+    """Draw n digits that the judge reads with confidence over 0.9, and write them with its labels."""
+    images, labels, seed = [], [], 0
+    with tqdm(total=n, desc="drawing offline digits") as bar:
+        while bar.n < n:
+            drawn = checkpoints.draw(batch, steps=20, seed=1000 + seed)  # (batch, 1, 28, 28)
+            seed += 1
+            confidence, label = metrics.look(drawn)[0].max(1)
+            sure = (confidence > 0.9).nonzero().flatten()[: n - bar.n]
+            images.append(data.to_pixels(drawn[sure, 0]))
+            labels.append(label[sure].to(torch.uint8))
+            bar.update(len(sure))
+    drawn_from = np.array(source_hash(save_offline_digits))
+    np.savez_compressed(file, images=torch.cat(images).numpy(), labels=torch.cat(labels).numpy(), drawn_from=drawn_from)
 
 
 def _tile(images: torch.Tensor, columns: int) -> torch.Tensor:

@@ -117,7 +117,7 @@ def complement(betas):
 
 @mistake("extract")
 def flat(values, t, x):
-    """Your result has the shape (B,): against images of (B, C, H, W) it would line up with the columns, not the batch."""
+    """Your result has the shape (B,): against images of (B, C, H, W) it would meet the columns, not the batch."""
     return values[t]
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from labdiff import check, checkpoints, hint, when_done
+from labdiff import being_graded, check, checkpoints, hint, when_done
 from labdiff.data import digits
 from labdiff.plotting import curves, explore, rows
 from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas, extract, linear_betas, q_sample
