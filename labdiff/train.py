@@ -106,7 +106,7 @@ def _resume(file: Path, parts: dict[str, Any], recipe: dict[str, Any]) -> tuple[
 def train_model(
     file: Path,
     *,
-    steps: int = 16_000,
+    steps: int = 10_500,
     batch: int = 128,
     peak: float = 1.5e-3,
     seed: int = 0,

@@ -1,0 +1,60 @@
+"""The `labdiff` command, as somebody types it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+def labdiff(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "labdiff.cli", *arguments],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.mark.slow
+def test_demo_grades_writes_feedback_and_draws_digits_without_network_or_mnist(tmp_path):
+    done = labdiff("demo", cwd=tmp_path, LABDIFF_DATA="/nowhere", HTTP_PROXY="http://127.0.0.1:9")
+    assert done.returncode == 0, done.stdout + done.stderr
+    out = tmp_path / "demo"
+    assert "q_sample" in done.stdout
+    assert "a standard deviation, not a variance" in done.stdout
+    assert "not done" in done.stdout
+    assert "jupyter lab notebooks/lab1_forward/lab1_forward.ipynb" in done.stdout
+    assert "labdiff-verdict" in (out / "feedback" / "ada" / "lab1_forward" / "lab1_forward.html").read_text()
+    assert (out / "gradebook.db").exists()
+    with Image.open(out / "digits.png") as picture:
+        assert picture.width > 400
+        assert len(set(picture.convert("L").getdata())) > 50
+
+
+def test_an_unknown_lab_is_named_with_the_nearest(tmp_path):
+    done = labdiff("build", "lab1_foward", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "There is no lab called 'lab1_foward': did you mean lab1_forward" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_training_never_replaces_a_file_unless_told(tmp_path):
+    (tmp_path / "judge.ckpt").write_text("precious")
+    done = labdiff("train", "judge", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "judge.ckpt exists already: choose another name, or say --overwrite." in done.stderr
+    assert (tmp_path / "judge.ckpt").read_text() == "precious"
+
+
+def test_training_without_mnist_says_what_to_do(tmp_path):
+    done = labdiff("train", "model", "--steps", "1", cwd=tmp_path, LABDIFF_DATA="offline")
+    assert done.returncode == 1
+    assert "LABDIFF_DATA=offline, so MNIST is not looked for." in done.stderr
+    assert "Traceback" not in done.stderr
