@@ -117,16 +117,19 @@ def model() -> torch.nn.Module:
     return fit(UNet(**load("model")["config"]), "model")
 
 
-def draw(n: int, steps: int = 20, seed: int = 0, size: int = 28) -> torch.Tensor:
-    """Draw digits from checkpoints/model.ckpt by DDIM.
+def draw(n: int, steps: int = 20, eta: float = 1.0, seed: int = 0, size: int = 28) -> torch.Tensor:
+    """Draw digits from checkpoints/model.ckpt by DDIM (Song, Meng and Ermon 2021).
 
-    n: how many. steps: calls of the network. Returns (n, 1, size, size), float32 in [-1, 1].
+    n: how many. steps: calls of the network. eta: how much fresh noise each step adds, from 0 to 1; with this
+    checkpoint 1 draws the better digits. Returns (n, 1, size, size), float32 in [-1, 1].
     """
     from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
     from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps, make_denoiser
 
     T = load("model")["recipe"]["T"]
     alphas_cumprod = compute_alphas_cumprod(cosine_betas(T))
-    x_T = torch.randn(n, 1, size, size, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    x_T = torch.randn(n, 1, size, size, generator=generator)
+    denoise = make_denoiser(model(), alphas_cumprod)
     with torch.inference_mode():
-        return ddim_sample(make_denoiser(model(), alphas_cumprod), x_T, ddim_timesteps(T, steps), alphas_cumprod)
+        return ddim_sample(denoise, x_T, ddim_timesteps(T, steps), alphas_cumprod, eta, generator)

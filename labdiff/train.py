@@ -218,7 +218,7 @@ def sample(
     n: int,
     steps: int,
     seed: int = 0,
-    eta: float = 0.0,
+    eta: float = 1.0,
     batch: int = 250,
 ) -> torch.Tensor:
     """Draw n digits by DDIM with `steps` calls per image. Returns (n, 1, 28, 28) in [-1, 1], on the CPU."""
@@ -230,7 +230,7 @@ def sample(
     timesteps = ddim_timesteps(len(alphas_cumprod), steps)
     denoise = make_denoiser(network, alphas_cumprod.to(where))
     drawn = [
-        ddim_sample(denoise, x.to(where), timesteps, alphas_cumprod.to(where), eta=eta).float().cpu()
+        ddim_sample(denoise, x.to(where), timesteps, alphas_cumprod.to(where), eta, generator).float().cpu()
         for x in tqdm(x_T.split(batch), desc=f"drawing, {steps} calls", leave=False, disable=n <= batch)
     ]
     return torch.cat(drawn)  # (n, 1, 28, 28)

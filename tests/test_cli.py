@@ -41,7 +41,7 @@ def test_demo_grades_writes_feedback_and_draws_digits_without_network_or_mnist(t
 def test_an_unknown_lab_is_named_with_the_nearest(tmp_path):
     done = labdiff("build", "lab1_foward", cwd=tmp_path)
     assert done.returncode == 1
-    assert "There is no lab called 'lab1_foward': did you mean lab1_forward" in done.stderr
+    assert "There is no lab called 'lab1_foward'. Did you mean lab1_forward" in done.stderr
     assert "Traceback" not in done.stderr
 
 

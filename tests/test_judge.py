@@ -37,11 +37,11 @@ def try_on(answer, right=lambda x: 2 * x, **options):
         (lambda x: 2 * x[0], "shape (3,), expected (2, 3)"),
         (lambda x: None, "the answer returned None: does it end in a return?"),
         (lambda x: object(), "the answer returned an object, a torch.Tensor belongs there"),
-        (lambda x: (2 * x, x), "returned 2 values ([0], [1]), expected one tensor"),
+        (lambda x: (2 * x, x), "returned 2 values in a row, expected one tensor"),
         (lambda x: 2 * x / 0, "6 of 6 values are infinity, the first at [0, 0]"),
         (lambda x: x * math.nan, "6 of 6 values are NaN, the first at [0, 0]"),
         (lambda x: (2 * x).double(), "the values are right, but the dtype is float64, expected float32"),
-        (lambda x: x.mul_(2), "the input x was changed in place"),
+        (lambda x: x.mul_(2), "the answer changes what it is given: make a new tensor"),
         (lambda x: (2 * x).to(torch.complex64), "complex numbers, real ones belong here"),
         (lambda x: x @ x, "RuntimeError"),
         (
@@ -73,7 +73,7 @@ def test_nothing_is_earned_without_the_first_part_and_shares_after_it():
 
 
 def test_an_answer_may_raise_anything_and_only_its_part_fails():
-    for error in (SystemExit, KeyboardInterrupt, RecursionError, MemoryError, AssertionError):
+    for error in (SystemExit, RecursionError, MemoryError, AssertionError):
 
         def answer(x, error=error):
             if len(x) == 1:
@@ -93,7 +93,7 @@ def test_one_part_cannot_spoil_the_inputs_of_the_next():
         return y
 
     verdict = try_on(answer)
-    assert all("changed in place" in part.message for part in verdict.parts)
+    assert all("changes what it is given" in part.message for part in verdict.parts)
 
 
 def test_an_answer_leaves_no_trace_in_the_random_state_or_the_gradient_mode():
@@ -177,7 +177,35 @@ def test_check_of_an_unknown_name_offers_the_nearest(capsys):
         pass
 
     labdiff.check(q_smaple)
-    assert "no exercise called 'q_smaple': did you mean q_sample" in capsys.readouterr().out
+    assert "no exercise called 'q_smaple'. Did you mean q_sample" in capsys.readouterr().out
+
+
+def test_check_of_a_lambda_asks_for_def(capsys):
+    labdiff.check(lambda x: x)
+    assert "Write your answer with def" in capsys.readouterr().out
+
+
+def test_a_class_without_forward_is_named(capsys):
+    class TimeMLP(torch.nn.Module):
+        def __init__(self, *arguments):
+            super().__init__()
+
+        def forwards(self, x):
+            return x
+
+    labdiff.check(TimeMLP)
+    assert "your class has no method called forward" in capsys.readouterr().out
+
+
+def test_one_interrupt_stops_the_whole_check():
+    calls = []
+
+    def answer(x):
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    assert all("you stopped it" in part.message for part in try_on(answer).parts)
+    assert len(calls) == 1
 
 
 def test_check_of_a_result_asks_for_the_function(capsys):
@@ -220,8 +248,20 @@ def test_a_cell_that_uses_unfinished_answers_says_so_and_goes_on(capsys):
     with labdiff.when_done():
         Upsample()(torch.zeros(1))
     assert "This cell stopped in Upsample, so check that exercise first. ZeroDivisionError" in capsys.readouterr().out
+    with labdiff.when_done():
+        print(made_above)  # noqa: F821
+    assert "This cell waits for a cell above that makes made_above." in capsys.readouterr().out
     with pytest.raises(ZeroDivisionError), labdiff.when_done():
         print(1 / 0)
+
+
+def test_a_waiting_cell_names_the_innermost_undone_answer(capsys):
+    def snr(x):
+        return q_sample(x, x, x)
+
+    with labdiff.when_done():
+        snr(1)
+    assert "q_sample is not done yet" in capsys.readouterr().out
 
 
 class Upsample(torch.nn.Module):

@@ -57,7 +57,7 @@ def build(labs: list[str] | None = None, *, check: bool = False, execute: bool =
     made = Build(check, execute, root)
     unknown = [name for name in labs or () if name not in LABS]
     if unknown:
-        raise SourceError(f"There is no lab called {unknown[0]!r}: {nearest(unknown[0], LABS)}.")
+        raise SourceError(f"There is no lab called {unknown[0]!r}. {nearest(unknown[0], LABS)}")
     if not (root / "solutions").is_dir():
         raise SourceError(f"There is no folder solutions/ in {root}: run labdiff build in a copy of the repository.")
     if not labs:

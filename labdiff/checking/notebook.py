@@ -87,7 +87,9 @@ def when_done() -> Iterator[None]:
         yield
     except Exception as error:
         culprit = _culprit(error)
-        if isinstance(error, NotImplementedError):
+        if isinstance(error, NameError) and not culprit:
+            print(f"This cell waits for a cell above that makes {error.name}.")
+        elif isinstance(error, NotImplementedError):
             print(f"This cell waits: {culprit or 'an exercise above'} is not done yet.")
         elif culprit:
             print(f"This cell stopped in {culprit}, so check that exercise first. {explain(error)}")
@@ -96,9 +98,9 @@ def when_done() -> Iterator[None]:
 
 
 def _culprit(error: Exception) -> str | None:
-    """The outermost exercise, function or class, in whose code an error was raised."""
+    """The innermost exercise, function or class, in whose code an error was raised."""
     known = {name for lab in exercises.LABS for name in exercises.lab(lab).exercises}
-    for frame, _ in list(traceback.walk_tb(error.__traceback__))[1:]:
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))[1:]):
         for name in (frame.f_code.co_name, type(frame.f_locals.get("self")).__name__):
             if name in known:
                 return name
@@ -118,6 +120,8 @@ def _find(answer: Any) -> tuple[Exercise, Any] | str:
             f"check and hint take the function or class you wrote, such as check(q_sample), "
             f"not what it returns ({type(answer).__name__})."
         )
+    if name == "<lambda>":
+        return "Write your answer with def: a lambda has no name by which to find its exercise."
     try:
         exercise = exercises.find(name)
     except KeyError as error:
@@ -136,10 +140,9 @@ def _notes(exercise: Exercise, answer: Any, verdict: Verdict) -> list[str]:
     if verdict.status == RIGHT:
         return []
     notes = []
-    if verdict.status == WRONG:
-        for name, other in _called(exercise, answer).items():
-            if verdict_of(exercises.find(name), other).status != RIGHT:
-                notes.append(f"Your answer calls {name}, which is not right yet: mend that first, then check again.")
+    for name, other in _called(exercise, answer).items():
+        if verdict_of(exercises.find(name), other).status != RIGHT:
+            notes.append(f"Your answer calls {name}, which is not right yet: mend that first, then check again.")
     asked = _asked.get(exercise.name, 0)
     if asked < len(exercise.hints):
         notes.append(f"hint({exercise.name}) gives {'a first' if not asked else 'another'} hint.")

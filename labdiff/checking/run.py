@@ -17,6 +17,7 @@ from labdiff.exercises import Draw, Exercise
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NOT_DONE = "NotImplementedError"
+STOPPED = "KeyboardInterrupt: you stopped it"
 
 
 @dataclass
@@ -48,8 +49,12 @@ def run_probe(exercise: Exercise, answer: Any, seed: int, device: str = "cpu") -
     `inputs` raises, since that is a fault of ours.
     """
     inputs = exercise.inputs(Draw(seed))
-    names = list(_parts(exercise, answer, _copy(inputs, device)))
-    return {name: _run_part(exercise, answer, inputs, name, device) for name in names}
+    outputs: dict[str, Output] = {}
+    for name in _parts(exercise, answer, _copy(inputs, device)):
+        stopped = any(output.error.startswith(STOPPED) for output in outputs.values())
+        # one press of the stop button ends the whole check, not one part of it
+        outputs[name] = Output(error=STOPPED) if stopped else _run_part(exercise, answer, inputs, name, device)
+    return outputs
 
 
 def _parts(exercise: Exercise, answer: Any, inputs: dict[str, Any]) -> dict[str, Callable[[], Any]]:
@@ -66,7 +71,7 @@ def _run_part(exercise: Exercise, answer: Any, inputs: dict[str, Any], name: str
             torch.manual_seed(0)
             _collect(_parts(exercise, answer, given)[name](), "", output, _device_of(given))
         except KeyboardInterrupt:
-            output.error = "KeyboardInterrupt: you stopped it"
+            output.error = STOPPED
         except RecursionError:
             output.error = "RecursionError: the answer calls itself without end"
         except BaseException as error:  # SystemExit too: an answer must not end the kernel
@@ -132,6 +137,8 @@ def _an(word: str) -> str:
 
 def explain(error: BaseException) -> str:
     """One line that says what was raised and, where it can be known, on which line of the answer."""
+    if 'missing the required "forward"' in str(error):
+        return "AttributeError: your class has no method called forward"
     message = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}".rstrip(": ")
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         theirs = not frame.filename.startswith(PACKAGE) and f"{os.sep}site-packages{os.sep}" not in frame.filename

@@ -152,7 +152,7 @@ class Lab:
         def probe(answer):
             def choice():
                 said = answer()
-                if said not in choices:
+                if said is not None and said not in choices:
                     raise ValueError(f"return one of {', '.join(map(repr, choices))}, not {said!r}")
                 return said
 
@@ -168,7 +168,7 @@ class Lab:
 def lab(name: str) -> Lab:
     """The lab of that name. Raises KeyError with the nearest names where there is none."""
     if name not in LABS:
-        raise KeyError(f"There is no lab called {name!r}: {nearest(name, LABS)}.")
+        raise KeyError(f"There is no lab called {name!r}. {nearest(name, LABS)}")
     return importlib.import_module(f"labdiff.exercises.{name}").LAB
 
 
@@ -176,13 +176,13 @@ def find(name: str) -> Exercise:
     """The exercise of that name, in whichever lab. Raises KeyError with the nearest names."""
     everything = {n: e for each in LABS for n, e in lab(each).exercises.items()}
     if name not in everything:
-        raise KeyError(f"There is no exercise called {name!r}: {nearest(name, everything)}.")
+        raise KeyError(f"There is no exercise called {name!r}. {nearest(name, everything)}")
     return everything[name]
 
 
 def nearest(name: str, names: Any) -> str:
-    """A phrase that offers the names most like the one that was not found."""
+    """A sentence that offers the names most like the one that was not found."""
     close = difflib.get_close_matches(name, list(names), n=3, cutoff=0.4)
     if close:
-        return "did you mean " + " or ".join(close) + "?"
-    return "there are " + ", ".join(names)
+        return "Did you mean " + " or ".join(close) + "?"
+    return "There are " + ", ".join(names) + "."

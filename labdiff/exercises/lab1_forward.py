@@ -37,7 +37,7 @@ def linear_betas(answer):
         "u = torch.linspace(0, 1, T + 1); f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2; "
         "return (1 - f[1:] / f[:-1]).clamp(max=max_beta)",
     ),
-    rtol=1e-3,
+    rtol=2e-4,
 )
 def cosine_betas(answer):
     """cosine_betas(T, s, max_beta) -> (T,)"""
@@ -46,6 +46,8 @@ def cosine_betas(answer):
         "5 steps": lambda: answer(5),
         "another offset s": lambda: answer(20, s=0.1),
         "another max_beta": lambda: answer(20, max_beta=0.5),
+        # 0.003 more, since 1 minus a ratio in float32 knows a beta of 4e-5 to 1e-7 only
+        "the first of 1000 steps": lambda: answer(1000)[:12] + 0.003,
     }
 
 
@@ -112,7 +114,7 @@ def q_step(answer, x_prev, beta_t, noise):
     return {
         "a batch of images": lambda: answer(x_prev, beta_t, noise),
         "a batch of one": lambda: answer(x_prev[:1], beta_t[:1], noise[:1]),
-        "no noise drawn": lambda: answer(x_prev, beta_t, noise * 0),
+        "noise all zero": lambda: answer(x_prev, beta_t, noise * 0),
     }
 
 

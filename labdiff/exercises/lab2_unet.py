@@ -27,18 +27,50 @@ LAB = Lab("lab2_unet", "The U-Net")
 )
 def timestep_embedding(answer, t):
     """timestep_embedding(t, dim) -> (B, dim)"""
+
+    def device():
+        try:
+            return answer(t.to("meta"), 8).device.type
+        except (RuntimeError, TypeError) as error:
+            if any(text in str(error) for text in ("no data", "item()", "to numpy")):
+                return "meta"  # an answer that reads the timesteps one by one: this device holds no values
+            raise
+
     return {
         "whole timesteps": lambda: answer(t, 8),
         "a batch of one": lambda: answer(t[:1], 8),
         "t = 0": lambda: answer(t * 0, 8),
         "timesteps that are not whole": lambda: answer(t.float() + 0.5, 8),
         "another dim": lambda: answer(t, 12),
+        "the device of t": device,
     }
 
 
-def _run(answer, arguments, seed, *inputs, **options):
+def _has(module, *layers):
+    """The module itself. Raises AttributeError where a layer is not there under its name: its weights depend on it."""
+    for layer in layers:
+        if not hasattr(module, layer):
+            raise AttributeError(f"your class has no layer {layer}; keep the given names")
+    return module
+
+
+def _run(answer, arguments, seed, *inputs, layers=(), **options):
     """Build a module, give it known weights, put it where the inputs are, and call it."""
-    return given_weights(answer(*arguments, **options), seed).to(inputs[0].device)(*inputs)
+    module = _has(answer(*arguments, **options), *layers)
+    return given_weights(module, seed).to(inputs[0].device)(*inputs)
+
+
+def _fresh(module, last, seed, *inputs):
+    """What a new module returns, with known weights everywhere but in its last layer.
+
+    Whatever in the last layer does not start at zero is made 1, so that the outcome hangs on no random number.
+    """
+    start = [(p != 0).to(p) for p in getattr(_has(module, last), last).parameters()]
+    given_weights(module, seed)
+    with torch.no_grad():
+        for parameter, value in zip(getattr(module, last).parameters(), start, strict=True):
+            parameter.copy_(value)
+    return module.to(inputs[0].device)(*inputs)
 
 
 def _names(answer, arguments, seed, *inputs, **options):
@@ -61,9 +93,10 @@ def _names(answer, arguments, seed, *inputs, **options):
 )
 def TimeMLP(answer, embedding, seed):
     """TimeMLP(dim, out_channels)(embedding) -> (B, out_channels)"""
+    layers = ("linear1", "linear2")
     return {
-        "a batch": lambda: _run(answer, (6, 10), seed, embedding),
-        "a batch of one": lambda: _run(answer, (6, 10), seed, embedding[:1]),
+        "a batch": lambda: _run(answer, (6, 10), seed, embedding, layers=layers),
+        "a batch of one": lambda: _run(answer, (6, 10), seed, embedding[:1], layers=layers),
         "the names of the parameters": lambda: _names(answer, (6, 10), seed, embedding),
     }
 
@@ -85,12 +118,14 @@ def TimeMLP(answer, embedding, seed):
 def ResBlock(answer, x, emb, seed):
     """ResBlock(in_channels, out_channels, time_channels, groups)(x, emb) -> (B, out_channels, H, W)"""
     wide = torch.cat([x, x.flip(-1) * 0.5], dim=-1)[..., :3, :]
+    layers = ("norm1", "conv1", "time", "norm2", "conv2", "skip")
     return {
-        "more channels out than in": lambda: _run(answer, (4, 6, 10), seed, x, emb, groups=2),
+        "more channels out than in": lambda: _run(answer, (4, 6, 10), seed, x, emb, layers=layers, groups=2),
         "as many channels out as in": lambda: _run(answer, (4, 4, 10), seed, x, emb, groups=2),
         "a batch of one": lambda: _run(answer, (4, 6, 10), seed, x[:1], emb[:1], groups=2),
         "images that are not square": lambda: _run(answer, (4, 4, 10), seed, wide, emb, groups=2),
         "the names of the parameters": lambda: _names(answer, (4, 6, 10), seed, x, emb, groups=2),
+        "a fresh block passes on skip(x)": lambda: _fresh(answer(4, 4, 10, groups=2), "conv2", seed, x, emb),
     }
 
 
@@ -154,9 +189,19 @@ def _attend(q, k, v):
 def SelfAttention(answer, x, seed):
     """SelfAttention(channels, heads, groups)(x) -> the shape of x"""
 
-    def run(images, heads, names=False):
-        module = given_weights(answer(8, heads=heads, groups=2), seed).to(images.device)
+    def doubled(q, k, v):
+        output, weights = _attend(q, k, v)
+        return 2 * output, weights
+
+    def fresh():
+        module = answer(8, heads=2, groups=2)
         module.attend = _attend
+        return _fresh(module, "out", seed, x)
+
+    def run(images, heads, names=False, attend=_attend):
+        module = _has(answer(8, heads=heads, groups=2), "norm", "qkv", "out")
+        module = given_weights(module, seed).to(images.device)
+        module.attend = attend
         output = module(images)
         return parameter_shapes(module) if names else output
 
@@ -165,6 +210,8 @@ def SelfAttention(answer, x, seed):
         "a batch of one": lambda: run(x[:1], 2),
         "a single head": lambda: run(x, 1),
         "four heads, a single pixel": lambda: run(x[..., :1, :1], 4),
+        "another function as self.attend": lambda: run(x, 2, attend=doubled),
+        "a fresh layer passes on x": fresh,
         "the names of the parameters": lambda: run(x, 2, names=True),
     }
 
@@ -260,17 +307,24 @@ def _widths(draw, floors, blocks):
         "concatenation do to widths?",
         "Begin with the width of the lowest floor. For each floor from the lowest, blocks + 1 times: take the last "
         "skip off a copy of the pile, note (width + skip, widths[floor]), and carry widths[floor] on.",
-        "skips, width, pairs = list(skips), widths[-1], []; for out in reversed(widths): for _ in range(blocks + 1): "
-        "pairs.append((width + skips.pop(), out)); width = out",
+        "outs = [width for width in reversed(widths) for _ in range(blocks + 1)]; carried = [widths[-1], *outs[:-1]]; "
+        "return [(below + skip, out) for below, skip, out in zip(carried, reversed(skips), outs)]",
     ),
 )
 def up_channels(answer, two, deep, long, flat):
     """up_channels(skips, widths, blocks) -> list of (in, out)"""
+
+    def run(given, blocks):
+        pairs = answer(given[0], given[1], blocks)
+        if hasattr(pairs, "__next__"):
+            raise TypeError(f"the answer returned a {type(pairs).__name__}: a list belongs there, list(...) makes one")
+        return pairs
+
     return {
-        "two floors": lambda: answer(two[0], two[1], 1),
-        "three floors": lambda: answer(deep[0], deep[1], 1),
-        "two blocks per floor": lambda: answer(long[0], long[1], 2),
-        "a single floor": lambda: answer(flat[0], flat[1], 1),
+        "two floors": lambda: run(two, 1),
+        "three floors": lambda: run(deep, 1),
+        "two stages per floor": lambda: run(long, 2),
+        "a single floor": lambda: run(flat, 1),
     }
 
 
@@ -285,6 +339,14 @@ def _toy_block(place, out):
     def forward(x, emb):
         time = emb.reshape(len(x), -1, 1, 1).to(x)  # even where it is not what it should be
         return torch.tanh(_mix(place, x, out) + _mix(f"{place} time", time, out))
+
+    return forward
+
+
+def _toy_resize(place, enlarge):
+    def forward(x):  # the features alone: an answer that gives the time too must fail
+        resized = x.repeat_interleave(2, -1).repeat_interleave(2, -2) if enlarge else x[..., ::2, ::2]
+        return _mix(place, resized, x.shape[1])
 
     return forward
 
@@ -308,12 +370,8 @@ def _with_toys(net, in_channels, patch, channels):
         if hasattr(block, "res"):
             block.res.forward = _toy_block(place, block.res.conv1.out_channels)
             block.attn.forward = lambda h: h
-        elif place.startswith("down"):
-            block.forward = lambda x, place=place: _mix(place, x[..., ::2, ::2], x.shape[1])
         else:
-            block.forward = lambda x, place=place: _mix(
-                place, x.repeat_interleave(2, -1).repeat_interleave(2, -2), x.shape[1]
-            )
+            block.forward = _toy_resize(place, enlarge=place.startswith("up"))
     return net
 
 
@@ -351,7 +409,7 @@ def UNet(answer, x, t, wide, colour):
         "a single floor": lambda: run(x, t, multipliers=(1,)),
         "a batch of one": lambda: run(x[:1], t[:1]),
         "three floors": lambda: run(x, t, multipliers=(1, 2, 3)),
-        "two blocks per floor": lambda: run(x, t, blocks=2),
+        "two stages per floor": lambda: run(x, t, blocks=2),
         "images that are not square": lambda: run(wide, t),
         "colour images without patches": lambda: run(colour, t, in_channels=3, patch=1),
     }

@@ -208,7 +208,12 @@ def random_timesteps(answer, u):
 
 def _gradient(answer, prediction, target, weight):
     prediction = prediction.clone().requires_grad_()
-    return torch.autograd.grad(answer(prediction, target, weight), prediction)[0]
+    loss = answer(prediction, target, weight)
+    if loss is None:
+        return None
+    if not isinstance(loss, torch.Tensor):
+        raise TypeError(f"the loss is of type {type(loss).__name__}, gradients flow only through a tensor")
+    return torch.autograd.grad(loss, prediction)[0]
 
 
 @LAB.exercise(
@@ -230,13 +235,14 @@ def _gradient(answer, prediction, target, weight):
 )
 def diffusion_loss(answer, prediction, target, weight):
     """diffusion_loss(prediction, target, weight=None) -> scalar tensor, float32"""
-    low, low_target = prediction.bfloat16(), target.bfloat16()
+    # images of two pixels: in larger ones much of the rounding averages out
+    low, low_target = prediction[:, :, :1, :2].bfloat16(), target[:, :, :1, :2].bfloat16()
     return {
         "without weights": lambda: answer(prediction, target),
         "a weight per image": lambda: answer(prediction, target, weight=weight),
         "a batch of one": lambda: answer(prediction[:1], target[:1], weight=weight[:1]),
         "three channels, not square": lambda: answer(prediction.reshape(2, 3, 4, 8), target.reshape(2, 3, 4, 8)),
-        "bfloat16 in, float32 out": lambda: answer(low, low_target),
+        "bfloat16 in, float32 out": lambda: [answer(low[i : i + 1], low_target[i : i + 1]) for i in range(3)],
         "its gradient": lambda: _gradient(answer, prediction, target, weight),
     }
 
@@ -336,8 +342,10 @@ def train_step(answer, x_0, t, eps, alphas_cumprod, seed):
 
     def losses():
         _, _, returned = train(3, 3)
+        if any(loss is None for loss in returned):
+            return None
         kinds = {"a number" if isinstance(loss, numbers.Real) else type(loss).__name__ for loss in returned}
-        return {"loss": returned, "kind": ", ".join(sorted(kinds))}
+        return {"loss": returned, "what kind of value it is": ", ".join(sorted(kinds))}
 
     return {
         "three steps": lambda: weights(3, 3),
@@ -390,20 +398,23 @@ def ema_update(answer, seed, decay):
     def no_graph():
         ema, model = pair()
         answer(ema, model, decays[0])
-        traced = any(p.requires_grad or p.grad_fn is not None for p in ema.parameters())
-        return "a graph hangs on it" if traced else "no graph hangs on it"
+        if any(p.grad_fn is not None for p in ema.parameters()):
+            return "parameters that remember how they were computed"
+        traced = any(p.requires_grad for p in ema.parameters())
+        return "parameters that ask for a gradient" if traced else "parameters that ask for no gradient"
 
     return {
         "one update": lambda: once(decays[0]),
         "three updates, the network in training moves on": thrice,
         "the network in training is left alone": the_model,
-        "the average needs no gradient": no_graph,
+        "what the average is made of": no_graph,
         "decay = 0": lambda: once(0.0),
     }
 
 
 def _rates(answer, steps, peak, warmup):
-    return [float(answer(step, steps, peak, warmup)) for step in range(steps)]
+    rates = [answer(step, steps, peak, warmup) for step in range(steps)]
+    return [rate if rate is None else float(rate) for rate in rates]
 
 
 @LAB.exercise(
@@ -437,7 +448,13 @@ def _epoch(answer, images, order, batch_size):
         return float(x_0.square().mean())
 
     losses = answer(images, order, batch_size, step_fn)
-    return seen, torch.tensor([float(loss) for loss in losses], device=images.device)
+    if losses is None:
+        return None, None
+    if isinstance(losses, numbers.Real) or (isinstance(losses, torch.Tensor) and losses.dim() == 0):
+        raise TypeError("one number came back, a list with the loss of every batch belongs there")
+    return seen, losses if any(loss is None for loss in losses) else torch.tensor(
+        [float(loss) for loss in losses], device=images.device
+    )
 
 
 @LAB.exercise(

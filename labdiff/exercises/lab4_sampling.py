@@ -1,5 +1,6 @@
 """What lab4_sampling asks: p(x_{t-1} given x_t), ancestral sampling, DDIM, interpolation, FID."""
 
+import numbers
 import weakref
 
 import torch
@@ -76,6 +77,25 @@ def p_sample(answer, mean, variance, noise):
     }
 
 
+class _Watched(torch.Tensor):
+    """A tensor that passes its kind on to all that is computed from it, and notes what is made."""
+
+    made: list = []  # noqa: RUF012
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        result = super().__torch_function__(func, types, args, kwargs)
+        if type(result) is cls:
+            cls.made.append(weakref.ref(result))
+        return result
+
+    @classmethod
+    def alive(cls):
+        """How many different tensors are held at the moment; two that share their memory count once."""
+        with torch._C.DisableTorchFunctionSubclass():
+            return len({one.data_ptr() for one in (ref() for ref in cls.made) if one is not None})
+
+
 @LAB.exercise(
     points=3,
     minutes=10,
@@ -104,21 +124,32 @@ def ancestral_sample(answer, x_T, shrink, shift):
         return x.mul_(shrink[t]).add_(shift[t])
 
     def forgets():
-        born, most = [], []
+        most = []
+        _Watched.made = []
 
         def watched(x, t):
-            most.append(sum(one() is not None for one in born))
-            x = x * shrink[t]
-            born.append(weakref.ref(x))
-            return x
+            most.append(_Watched.alive())
+            return x * 0.9
 
-        answer(watched, x_T, 9)
-        return int(max(most) <= 4)
+        returned = answer(watched, x_T.as_subclass(_Watched), 16, keep=(6,))
+        most.append(_Watched.alive())
+        if returned is None:
+            return None
+        return "a few images at a time" if max(most) <= 7 else "all steps at the same time"
 
     def history():
         weight = shrink[0].clone().requires_grad_()
-        _, kept = answer(lambda x, t: x * weight, x_T, 6, keep=(0, 3))
-        return sum(int(x.requires_grad) for x in kept.values())
+        returned = answer(lambda x, t: x * weight, x_T, 6, keep=(0, 3))
+        if returned is None:
+            return None
+        traced = any(x.requires_grad for x in returned[1].values())
+        return "copies with their gradient history" if traced else "detached copies"
+
+    def keys():
+        returned = answer(p_step, x_T, 5, keep=(3, 1))
+        if returned is None:
+            return None
+        return ", ".join(sorted({"int" if isinstance(t, numbers.Integral) else type(t).__name__ for t in returned[1]}))
 
     return {
         "nine steps, two kept": lambda: answer(p_step, x_T, 9, keep=(6, 2)),
@@ -126,13 +157,22 @@ def ancestral_sample(answer, x_T, shrink, shift):
         "both ends kept": lambda: answer(p_step, x_T, 5, keep=[0, 4]),
         "one step": lambda: answer(p_step, x_T, 1, keep=(0,)),
         "a p_step that works in place": lambda: answer(in_place, x_T, 7, keep=(5, 1)),
-        "no more than a few images in memory": forgets,
-        "kept images carry no gradient history": history,
+        "what is held in memory": forgets,
+        "what is kept where p_step has gradients": history,
+        "the type of the dictionary's keys": keys,
     }
 
 
-def _packed(timesteps):
-    return torch.tensor([t if isinstance(t, int) else t.item() for t in timesteps])
+def _whole(timesteps):
+    """A list of ints as it is, as one tensor; None for the judge to explain. Raises TypeError for anything else."""
+    if timesteps is None:
+        return None
+    if isinstance(timesteps, torch.Tensor):
+        raise TypeError("a tensor came back, a list of Python ints belongs there")
+    for t in timesteps:
+        if not isinstance(t, numbers.Integral):
+            raise TypeError(f"a timestep is of type {type(t).__name__}, an int belongs there")
+    return torch.tensor([int(t) for t in timesteps])
 
 
 @LAB.exercise(
@@ -152,22 +192,24 @@ def _packed(timesteps):
 def ddim_timesteps(answer, T, n):
     """ddim_timesteps(T, n) -> n ints, falling"""
     return {
-        "6 of 1000": lambda: answer(1000, 6),
-        "other numbers": lambda: _packed(answer(T, n)),
-        "every step": lambda: _packed(answer(30, 30)),
-        "two steps": lambda: answer(T, 2),
-        "a single step": lambda: answer(T, 1),
+        "6 of 1000": lambda: _whole(answer(1000, 6)),
+        "other numbers": lambda: _whole(answer(T, n)),
+        "every step": lambda: _whole(answer(30, 30)),
+        "two steps": lambda: _whole(answer(T, 2)),
+        "a single step": lambda: _whole(answer(T, 1)),
     }
 
 
 def _ddim_inputs(draw):
-    abar_prev = draw.uniform(3, 1, 1, 1, low=0.3, high=0.95)
+    abar_prev, share = draw.uniform(3, 1, 1, 1, low=0.3, high=0.95), draw.uniform(3, 1, 1, 1, low=0.3, high=0.9)
+    # so that sigma_t exceeds 1 - abar_prev for the first image: the root of the difference is NaN there
+    abar_prev[0], share[0] = 0.9 + abar_prev[0] / 20, 0.5 + share[0] / 3
     return {
         "abar_t": abar_prev * draw.uniform(3, 1, 1, 1, low=0.3, high=0.9),
         "abar_prev": abar_prev,
         "x_t": draw.normal(3, 1, 8, 8),
         "x_0": draw.images(3),
-        "share": draw.uniform(3, 1, 1, 1, low=0.3, high=0.9),
+        "share": share,
         "noise": draw.normal(3, 1, 8, 8),
         "wide": draw.normal(2, 1, 4, 16),
     }
@@ -208,7 +250,7 @@ def ddim_sigma(answer, abar_t, abar_prev, x_t, x_0, share, noise, wide):
         "eps_from_x0(x_t, x_0, abar_t) is the noise in x_t. It gets the factor sqrt(1 - abar_prev - sigma_t^2), the "
         "fresh noise gets sigma_t.",
         "eps = eps_from_x0(x_t, x_0, abar_t); "
-        "return abar_prev.sqrt() * x_0 + (1 - abar_prev - sigma_t**2).sqrt() * eps + sigma_t * noise",
+        "return abar_prev.sqrt() * x_0 + (1 - abar_prev - sigma_t**2).clamp(min=0).sqrt() * eps + sigma_t * noise",
     ),
 )
 def ddim_step(answer, abar_t, abar_prev, x_t, x_0, share, noise, wide):
@@ -216,6 +258,13 @@ def ddim_step(answer, abar_t, abar_prev, x_t, x_0, share, noise, wide):
     sigma_t = share * (1 - abar_prev).sqrt()
     none, one = abar_t * 0, abar_t * 0 + 1
     given = (x_t, x_0, abar_t, abar_prev, sigma_t, noise)
+
+    def rounded():
+        x_prev = answer(x_t, x_0, abar_t, abar_prev, (1 - abar_prev).sqrt() * 1.0001, noise)
+        if x_prev is None:
+            return None
+        return "a clean step" if x_prev.isfinite().all() else "NaN"
+
     flat = (x_t, x_0, abar_t[0, 0, 0, 0], abar_prev[0, 0, 0, 0], sigma_t[0, 0, 0, 0], noise)
     return {
         "some fresh noise": lambda: answer(*given),
@@ -226,6 +275,7 @@ def ddim_step(answer, abar_t, abar_prev, x_t, x_0, share, noise, wide):
             wide, wide.tanh(), abar_t[:2], abar_prev[:2], sigma_t[:2], wide.flip(-1)
         ),
         "one abar for the whole batch": lambda: answer(*flat),
+        "sigma_t a hair above sqrt(1 - abar_prev), by rounding": rounded,
     }
 
 
@@ -254,7 +304,13 @@ def ddim_loop(answer, x_T, alphas_cumprod, table):
     def denoise(x, t):
         return 0.3 * x + table[t]
 
+    def tensors(**given):
+        for name, value in given.items():
+            if not isinstance(value, torch.Tensor):
+                raise TypeError(f"step was given {name} of type {type(value).__name__}, a tensor belongs there")
+
     def step(x_t, x_0, abar_t, abar_prev):
+        tensors(abar_t=abar_t, abar_prev=abar_prev)
         return abar_prev.sqrt() * x_0 + (1 - abar_prev).sqrt() * 0.8 * x_t - 0.1 * abar_t.sqrt()
 
     def calls():
@@ -264,8 +320,12 @@ def ddim_loop(answer, x_T, alphas_cumprod, table):
             seen.append(int(t))
             return denoise(x, t)
 
-        answer(step, counted, x_T, [19, 11, 4, 0], alphas_cumprod)
-        return seen
+        returned = answer(step, counted, x_T, [19, 11, 4, 0], alphas_cumprod)
+        return None if returned is None else seen
+
+    def exact(x_t, x_0, abar_t, abar_prev):
+        tensors(abar_t=abar_t, abar_prev=abar_prev)
+        return abar_prev.sqrt() * x_0 + (1 - abar_prev).sqrt() * x_t
 
     one_point = x_T.tanh()
     return {
@@ -275,13 +335,7 @@ def ddim_loop(answer, x_T, alphas_cumprod, table):
         "unequal gaps, not down to 0": lambda: answer(step, denoise, x_T, [18, 17, 10, 3], alphas_cumprod),
         "the denoiser is asked once per step": calls,
         "a batch of one": lambda: answer(step, denoise, x_T[:1], [15, 8, 0], alphas_cumprod),
-        "data of one point": lambda: answer(
-            lambda x_t, x_0, abar_t, abar_prev: abar_prev.sqrt() * x_0 + (1 - abar_prev).sqrt() * x_t,
-            lambda x, t: one_point,
-            x_T,
-            [19, 10, 0],
-            alphas_cumprod,
-        ),
+        "data of one point": lambda: answer(exact, lambda x, t: one_point, x_T, [19, 10, 0], alphas_cumprod),
     }
 
 
@@ -301,7 +355,11 @@ LAB.prediction(
     points=2,
     minutes=8,
     difficulty=2,
-    inputs=lambda draw: {"a": draw.normal(3, 1, 8, 8), "b": draw.normal(3, 1, 8, 8) + 0.3},
+    inputs=lambda draw: {
+        "a": draw.normal(3, 1, 8, 8),
+        "b": draw.normal(3, 1, 8, 8) + 0.3,
+        "many": draw.normal(200, 1, 8, 8),
+    },
     hints=(
         "Flatten each image to a vector. The angle between two vectors comes from their scalar product and their "
         "lengths. Each image has its own angle.",
@@ -313,9 +371,16 @@ LAB.prediction(
     ),
     rtol=1e-3,
 )
-def slerp(answer, a, b):
+def slerp(answer, a, b, many):
     """slerp(a, b, w) -> the shape of a"""
     flat = a * 0 + 1
+
+    def rounded():
+        mixed = answer(many, 1.5 * many, 0.25)  # rounding lifts the cosine of some of these pairs above 1
+        if mixed is None:
+            return None
+        return "no NaN" if mixed.isfinite().all() else "NaN"
+
     mixed = torch.cat([a[:2], flat[:1]]), torch.cat([b[:2], 2 * flat[:1]])
     return {
         "w = 0.3": lambda: answer(a, b, 0.3),
@@ -325,6 +390,7 @@ def slerp(answer, a, b):
         "parallel noises": lambda: answer(flat, 2 * flat, 0.25),
         "one pair of three is parallel": lambda: answer(*mixed, 0.75),
         "images that are not square": lambda: answer(a[:, :, :4], b[:, :, 4:], 0.6),
+        "many parallel noises, where rounding lifts some cosines above 1": rounded,
     }
 
 
@@ -356,6 +422,7 @@ def _features(draw):
     return {
         "features_a": draw.normal(30, 6) @ mix_a,
         "features_b": draw.normal(20, 6) @ mix_b + draw.uniform(6, low=0.3, high=1.2),
+        "many": 10 * draw.normal(20, 48),
     }
 
 
@@ -369,20 +436,35 @@ def _features(draw):
         "traces, and the trace of a square root.",
         "torch.cov wants the variables in rows, so give it features.T; it divides by N - 1 already. The trace of the "
         "square root is the sum of the square roots of the eigenvalues of S_a @ S_b.",
+        "a, b = features_a.double(), features_b.double(), and from them mu and S; "
         "roots = torch.linalg.eigvals(S_a @ S_b).sqrt().real.sum(); "
         "return ((mu_a - mu_b).square().sum() + S_a.trace() + S_b.trace() - 2 * roots).item()",
     ),
     rtol=1e-3,
 )
-def frechet_distance(answer, features_a, features_b):
+def frechet_distance(answer, features_a, features_b, many):
     """frechet_distance(features_a, features_b) -> a number, at least 0"""
+
+    def itself():
+        distance = answer(features_a, features_a)
+        return distance if distance is None else "0" if abs(distance) < 1e-3 else f"{float(distance):.2g}"
+
+    def precise():
+        distance = answer(many, many)
+        if distance is None:
+            return None
+        # the traces are nearly 5000 here, of which float32 loses more than a hundredth and float64 a thousandth of that
+        off = abs(float(distance))
+        return "0, up to rounding" if off < 0.01 else "as far from 0 as float32 gets" if off < 50 else "far from 0"
+
     return {
         "30 and 20 samples": lambda: answer(features_a, features_b),
         "the other way round": lambda: answer(features_b, features_a),
         "the same set, moved": lambda: answer(features_a, features_a + 0.5),
         "the same set, scaled": lambda: answer(features_a, 2 * features_a),
-        "a set and itself": lambda: int(abs(float(answer(features_a, features_a))) < 1e-3),
+        "a set and itself, which is 0": itself,
         "fewer samples than features": lambda: answer(features_a[:5], features_b[:5]),
+        "48 features of 20 samples and themselves, which is 0": precise,
     }
 
 

@@ -213,7 +213,7 @@ def train_unet(images, steps, batch=64, peak=2e-3, seed=0, device=None, alphas_c
             t = random_timesteps(torch.rand(len(x_0), generator=generator), len(alphas_cumprod)).to(device)  # (B,)
             eps = torch.randn(x_0.shape, generator=generator).to(device)  # (B, 1, H, W)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, steps, peak, warmup)
+                group["lr"] = learning_rate(step, max(steps, warmup + 1), peak, warmup)  # one step has no fall
             loss = train_step(model, optimizer, x_0, t, eps, alphas_cumprod, diffusion_loss, v_target)
             ema_update(ema, network, min(0.999, (1 + step) / (10 + step)))
             bar.update()

@@ -46,7 +46,7 @@ def ancestral_sample(p_step, x_T, T, keep=()):
 
     p_step: p_step(x_t, t) -> x_{t-1}, with t an int from T - 1 down to 0; it may work in place.
     x_T: (B, C, H, W), standard normal; it must stay as it is. keep: the timesteps to keep, ints.
-    Returns x_0 (B, C, H, W), and a dictionary {t: x_t} of detached copies for each t in keep and no other.
+    Returns x_0 (B, C, H, W), and a dictionary {t: x_t} of detached copies for each t in keep and no other, t an int.
     """
     x, kept = x_T.clone(), {}
     for t in reversed(range(T)):
@@ -118,6 +118,7 @@ def ddim_step(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
 
     x_t: (B, C, H, W). x_0: (B, C, H, W), the denoiser's guess. abar_t, abar_prev, sigma_t: tensors that broadcast
     against x_t, such as (B, 1, 1, 1). noise: (B, C, H, W), standard normal.
+    What stands under the root is clamped at 0, since rounding can make it slightly negative.
     Returns x_prev: (B, C, H, W); at abar_prev = 1, where sigma_t = 0, that is x_0.
     """
     eps = eps_from_x0(x_t, x_0, abar_t)  # (B, C, H, W)
@@ -186,7 +187,7 @@ def slerp(a, b, w):
     """Interpolate between noises along the sphere, image by image (Shoemake 1985; White 2016).
 
     a, b: (B, C, H, W). w: a number from 0, which gives a, to 1, which gives b. The weights apply to a and b
-    themselves; only the angle comes from unit vectors. Where they are parallel: (1 - w) a + w b.
+    themselves; only the angle comes from unit vectors. Where the cosine exceeds 0.9995: (1 - w) a + w b.
     Returns (B, C, H, W).
     """
     axes = tuple(range(1, a.dim()))

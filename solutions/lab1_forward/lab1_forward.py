@@ -12,7 +12,7 @@
 #
 # Under each exercise a cell calls `check`. It runs your answer and says in a second which part is right and which is
 # not. `hint(name)` gives a first hint, called again a stronger one, and a third that is nearly the answer. Exercises do
-# not depend on each other, so one that you leave out costs you nothing later.
+# not depend on each other, so one that you leave out costs you no points elsewhere; some pictures will wait for it.
 
 # %%
 import math
@@ -44,8 +44,9 @@ show(draw(16, seed=1), columns=8)
 # ## One step
 #
 # Let $x_0$ be a clean image with pixels in $[-1, 1]$. We number the steps $t = 0, \dots, T - 1$ and write $x_t$ for the
-# image after the step number $t$. Papers count from 1; we count from 0, as arrays do, so $x_0$ always means the clean
-# image and the first noisy one is the result of the step number 0.
+# image after the step number $t$. Papers count from 1; we count from 0, as arrays do. One clash remains, as in most
+# code: by this rule the result of step 0 would also be $x_0$. We keep $x_0$ for the clean image; at $t = 0$ read
+# $x_{t-1}$ as the clean image and $x_t$ as its first noisy version.
 #
 # One step shrinks the image a little and adds Gaussian noise $\varepsilon \sim \mathcal N(0, I)$:
 #
@@ -216,7 +217,8 @@ with when_done():
 #   \beta_t = 1 - \frac{\bar\alpha_t}{\bar\alpha_{t-1}} = 1 - \frac{f\big((t+1)/T\big)}{f(t/T)}$$
 #
 # The small offset $s = 0.008$ keeps the first betas from being tiny. At $u = 1$ the cosine is 0, so the last beta would
-# be exactly 1 and a later formula would divide by zero. Hence the limit: no beta exceeds `max_beta`.
+# be exactly 1 and $\bar\alpha$ would end at exactly 0. But recovering $x_0$ from $x_t$, as lab 4 does, divides by
+# $\sqrt{\bar\alpha_t}$. Hence the limit: no beta exceeds `max_beta`.
 #
 # Shapes: $f$ is needed at $T + 1$ points, the betas are $T$.
 
@@ -291,9 +293,9 @@ with when_done():
 # %% [markdown]
 # ## Why the end must be noise
 #
-# Drawing a new digit will start from pure noise, $x_T \sim \mathcal N(0, I)$. Training, on the other hand, only ever
-# shows the network $x_t = \sqrt{\bar\alpha_t}\,x_0 + \dots$. The two agree at the last step only if
-# $\bar\alpha_{T-1} \approx 0$.
+# Drawing a new digit will start from pure noise drawn from $\mathcal N(0, I)$ (papers call it $x_T$; here it takes the
+# place of $x_{T-1}$). Training, on the other hand, only ever shows the network
+# $x_t = \sqrt{\bar\alpha_t}\,x_0 + \dots$. The two agree at the last step only if $\bar\alpha_{T-1} \approx 0$.
 #
 # This is easy to get wrong. Take betas that were made for 1000 steps, run only 500 of them with the same ends, and see
 # what is left.
@@ -363,6 +365,9 @@ def posterior_variance(betas, alphas_cumprod):
 # It is a compromise between where the path began and where it is now. Look closely at the second weight: it has
 # $\sqrt{\alpha_t}$, the one step, and not $\sqrt{\bar\alpha_t}$, all of them. A published lab has the bar there by
 # mistake, and its pictures still look fine at most steps. That is why we check numbers and not pictures.
+#
+# Compute the two weights in this form. The second bracket as it stands divides by $1 - \bar\alpha_{t-1}$, which is 0
+# at the first step; times a variance of 0 that gives NaN.
 #
 # Here every argument is already extracted: `beta_t`, `abar_t` and `abar_prev` are $(B, 1, 1, 1)$.
 

@@ -85,6 +85,34 @@ def offset_not_normalised(T, s=0.008, max_beta=0.999):
     return (1 - f[1:] / f[:-1]).clamp(max=max_beta).float()
 
 
+@mistake("cosine_betas")
+def clamped_on_both_sides(T, s=0.008, max_beta=0.999):
+    """You set a lower limit too: the first betas are meant to be small, only max_beta limits them."""
+    f = _f(T, s)
+    return (1 - f[1:] / f[:-1]).clamp(1e-4, max_beta).float()
+
+
+@mistake("cosine_betas")
+def own_limit(T, s=0.008, max_beta=0.999):
+    """You limit at 0.999 whatever max_beta says."""
+    f = _f(T, s)
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999).float()
+
+
+@mistake("cosine_betas")
+def one_point_too_few(T, s=0.008, max_beta=0.999):
+    """You took f at T points, so there are only T - 1 betas: f is needed at T + 1 points."""
+    f = _f(T - 1, s)
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta).float()
+
+
+@mistake("cosine_betas")
+def betas_in_double(T, s=0.008, max_beta=0.999):
+    """Your betas are float64, which would turn every image they touch into float64: end with .float()."""
+    f = _f(T, s)
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta)
+
+
 @mistake("compute_alphas_cumprod")
 def product_of_betas(betas):
     """You multiplied the betas: abar is the running product of alpha = 1 - beta."""
@@ -113,6 +141,18 @@ def whole_product(betas):
 def complement(betas):
     """You return 1 - abar, the variance of the noise, where abar belongs."""
     return 1 - (1 - betas).cumprod(0)
+
+
+@mistake("compute_alphas_cumprod")
+def one_minus_product(betas):
+    """You multiplied the betas and subtracted that from 1: subtract first, alpha = 1 - beta, then multiply."""
+    return 1 - betas.cumprod(0)
+
+
+@mistake("compute_alphas_cumprod")
+def one_minus_sum(betas):
+    """You subtracted the sum of the betas: that is close while all are tiny, but what survives is a product."""
+    return 1 - betas.cumsum(0)
 
 
 @mistake("extract")
@@ -145,6 +185,12 @@ def first_timestep(values, t, x):
     return values[t[:1]].expand(len(t)).reshape(-1, *[1] * (x.dim() - 1))
 
 
+@mistake("extract")
+def one_step_early(values, t, x):
+    """You picked the value at t - 1: t counts from 0, as arrays do, so values[t] is the one."""
+    return values[t - 1].reshape(-1, *[1] * (x.dim() - 1))
+
+
 @mistake("q_step")
 def variance_for_deviation(x_prev, beta_t, noise):
     """You scaled the noise by beta_t where its square root belongs: beta_t is a variance."""
@@ -175,6 +221,12 @@ def in_place(x_prev, beta_t, noise):
     return x_prev.mul_((1 - beta_t).sqrt()).add_(beta_t.sqrt() * noise)
 
 
+@mistake("q_step")
+def noise_of_its_own(x_prev, beta_t, noise):
+    """You drew noise of your own: use the noise that is given, or the result cannot be checked."""
+    return (1 - beta_t).sqrt() * x_prev + beta_t.sqrt() * torch.randn_like(x_prev)
+
+
 @mistake("q_mean_variance")
 def mean_without_root(x_0, abar_t):
     """Your mean has abar_t where its square root belongs."""
@@ -203,6 +255,12 @@ def variance_first(x_0, abar_t):
 def noise_by_variance(x_0, abar_t, noise):
     """You scaled the noise by 1 - abar_t where sqrt(1 - abar_t) belongs: a standard deviation, not a variance."""
     return abar_t.sqrt() * x_0 + (1 - abar_t) * noise
+
+
+@mistake("q_sample")
+def image_at_full_size(x_0, abar_t, noise):
+    """You left x_0 at full size: the image has the factor sqrt(abar_t)."""
+    return x_0 + (1 - abar_t).sqrt() * noise
 
 
 @mistake("q_sample")
@@ -340,3 +398,11 @@ def current_for_previous(x_0, x_t, beta_t, abar_t, abar_prev):
 def roots_forgotten(x_0, x_t, beta_t, abar_t, abar_prev):
     """Your weights lack their square roots: sqrt(abar_prev) for x_0 and sqrt(alpha_t) for x_t."""
     return (abar_prev * beta_t * x_0 + (1 - beta_t) * (1 - abar_prev) * x_t) / (1 - abar_t)
+
+
+@mistake("posterior_mean")
+def bracket_times_variance(x_0, x_t, beta_t, abar_t, abar_prev):
+    """Right but at t = 0: there the bracket divides by 1 - abar_prev = 0. Multiply the variance into it by hand, as the
+    formula above does, so that 1 - abar_prev cancels."""
+    variance = beta_t * (1 - abar_prev) / (1 - abar_t)
+    return variance * ((1 - beta_t).sqrt() / beta_t * x_t + abar_prev.sqrt() / (1 - abar_prev) * x_0)

@@ -299,7 +299,7 @@ class SelfAttention(nn.Module):
 
 # %% [markdown]
 # Attention compares every place with every other: $N^2$ weights per head. At $7 \times 7$ that is $49^2 = 2401$, at
-# $28 \times 28$ it would be $784^2 = 614\,656$. This is why it is used on the lowest floor only, where it also makes
+# $14 \times 14$ it would be $196^2 = 38\,416$. This is why it is used on the lowest floor only, where it also makes
 # most sense: a place there stands for a part of a stroke and not for a single pixel.
 #
 # A residual block, with attention behind it or without, is one box of the drawing. We call it a stage. This is given.
@@ -322,10 +322,11 @@ class Stage(nn.Module):
 # %% [markdown]
 # ## Patches
 #
-# The most work of a U-Net is on its highest floor, where there are most pixels. Digits are simple, so we save that
-# floor. Each square of $2 \times 2$ pixels becomes one place with 4 channels. Nothing is lost, the numbers are only
-# arranged in another way, and the network has a quarter of the places to visit. At the very end the squares are laid
-# out as pixels again. Larger models do the same with larger patches, or learn a smaller picture first (that is lab 6).
+# A floor of $28 \times 28$ at the same width would cost four times what $14 \times 14$ does. Digits are simple, so we
+# save that floor. Each square of $2 \times 2$ pixels becomes one place with 4 channels. Nothing is lost, the numbers
+# are only arranged in another way, and the network has a quarter of the places to visit. At the very end the squares
+# are laid out as pixels again. Larger models do the same with larger patches, or learn a smaller picture first (that is
+# lab 6).
 #
 # The order of the new channels: channel first, then the row inside the patch, then the column inside it. With $p$ the
 # side of a patch, pixel $(rp + i,\ sp + j)$ of channel $c$ goes to channel $cp^2 + ip + j$ of place $(r, s)$.
@@ -410,9 +411,9 @@ class Upsample(nn.Module):
 #
 # **How far does it see?** With the patches, one step on the upper floor is 2 pixels and one on the lower floor is 4. A
 # $3 \times 3$ convolution widens the field of view by two steps: 4 pixels above, 8 pixels below. Along the way down:
-# the stem sees 6 pixels, the first stage (two convolutions) 14, the `Downsample` 18, and the first stage below 34,
-# more than the whole picture. But seeing is one thing and seeing well is another. In a pile of convolutions the centre
-# counts most and the rim very little. Attention has no rim.
+# the stem sees 6 pixels, the first stage (two convolutions) 14, the `Downsample` 18, and the first stage below 34
+# across, so a place in the middle sees all of it. But seeing is one thing and seeing well is another. In a pile of
+# convolutions the centre counts most and the rim very little. Attention has no rim.
 #
 # ## The sum of widths
 #
@@ -650,9 +651,9 @@ print(f"all together: {size_of(net):,} parameters")
 # %% [markdown]
 # A $3 \times 3$ convolution from $C$ to $C$ channels has $9C^2$ weights and uses each of them at every place. Going
 # down, $C$ doubles, so there are four times as many weights, and a quarter as many places. So the weights gather at the
-# bottom, while a convolution costs the same work on every floor. (The upper bar on the right is a little higher because
-# the convolution of the `Upsample` runs above at the width of below. The products inside attention are not counted; at
-# 49 places they are few.)
+# bottom, while a convolution costs the same work on every floor. (In the right plot the bar of $14 \times 14$ is about
+# a fifth higher, because the convolution of the `Upsample` runs above at the width of below. The products inside
+# attention are not counted; at 49 places they are few.)
 #
 # **Predict before you run.** A fresh network, never trained, gets pure noise. What does it return: `"noise"`, the
 # `"input"` itself or `"zero"`? Read the constructor first.
@@ -676,9 +677,10 @@ with when_done():
     print(f"the output lies between {output.min():g} and {output.max():g}")
 
 # %% [markdown]
-# The last convolution starts at zero. The first guess of the network is the mean of its target, which is 0, and not
-# some arbitrary pattern that training would first have to unlearn. In the first step of training only this last layer
-# gets a gradient. Once its weights have moved away from zero, the layers before it wake up too.
+# The last convolution starts at zero. The first guess is 0 everywhere: exactly the mean if the target is the noise, and
+# a harmless start for any other, not some arbitrary pattern that training would first have to unlearn. In the first
+# step of training only this last layer gets a gradient. Once its weights have moved away from zero, the layers before
+# it wake up too.
 #
 # ## Your network, trained
 #
@@ -820,28 +822,36 @@ with when_done():
             v = a.sqrt() * their_noise - (1 - a).sqrt() * images
             with torch.inference_mode():
                 said = model(x_t, torch.full((len(x_t),), t))
-            errors[name].append((said - v).square().mean())
+            errors[name].append((said - v).square().mean().item())
             pictures[name].append((a.sqrt() * x_t - (1 - a).sqrt() * said)[:1])
         for hook in hooks:
             hook.remove()
-    curves(errors, x=stops, xlabel="t", ylabel="mean squared error of v")
+    plt.figure(figsize=(6, 3), layout="constrained")
+    for (name, values), line in zip(errors.items(), ("-", "-", "--"), strict=True):  # two of them nearly coincide
+        plt.plot(stops, values, line, marker="o", label=name)
+    plt.gca().set(xlabel="t", ylabel="mean squared error of v")
+    plt.grid(alpha=0.3)
+    plt.legend()
+    plt.show()
     rows({name: torch.cat(seven) for name, seven in pictures.items()}, titles=[f"t = {t}" for t in stops])
 
 # %% [markdown]
-# The skips of the upper floor decide nearly everything at small $t$ and matter little at large $t$. Those of the lower
-# floor matter far less. (A warning: the network was trained with all its skips. One that was trained without them would
-# do better than this one with its skips cut, so the curves exaggerate.)
+# Without the skips of the upper floor, the error of $v$ is largest at small $t$ (the peak is near $t = 160$). At large
+# $t$ it shrinks, though the picture there shows it more, because $v$ is multiplied by $\sqrt{1-\bar\alpha_t}$. The
+# skips of the lower floor matter far less. (A warning: the network was trained with all its skips. One that was trained
+# without them would do better than this one with its skips cut, so the curves exaggerate.)
 #
 # **The question.** Explain these results. What do the upper skips carry that the way through the lower floor cannot
-# deliver? Why is their loss worst at small $t$? (What is $v$ nearly equal to there?) And the error of $v$ is large at
-# $t = 20$, yet the picture in the first column looks fine. How can that be?
+# deliver? Why does losing them hurt the error of $v$ most at small $t$? (What is $v$ nearly equal to there?) And that
+# error is large at $t = 20$, yet the picture in the first column looks fine. How can that be?
 
 # %% [markdown] question="why_skip_connections"
 # At small $t$, $\bar\alpha_t$ is near 1 and $v \approx \varepsilon$: another random number at every pixel. To give it
 # back, the network must know each pixel's value at its exact place. The way through the lower floor has convolutions
 # that learned to summarise: what digit this is, where its strokes run. Its $7 \times 7$ places cannot be trusted with
 # single pixels. The upper skips carry the $14 \times 14$ features, with all pixels of each patch, past all that. At
-# large $t$, $v \approx -x_0$, and of $x_0$ only the coarse shape can be guessed anyway, which the lower floor knows.
+# large $t$, $v \approx -x_0$, and of $x_0$ only the coarse shape can be guessed anyway, much of which the lower floor
+# knows, so the error of $v$ shrinks. What is left of it shows in the picture, since the factor of $v$ is near 1.
 # The lower skips bridge no change of size, and the residual sums carry the same features along, so little is lost with
 # them. The picture at $t = 20$ looks fine because $x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{1-\bar\alpha_t}\,v$ and the
 # factor of $v$ is nearly 0 there: the answer is almost $x_t$ itself, which is almost clean.

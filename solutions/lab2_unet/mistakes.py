@@ -81,6 +81,13 @@ def timestep_scaled(t, dim):
     return _embed(t / 1000, _frequencies(dim // 2, t))
 
 
+@mistake("timestep_embedding")
+def frequencies_on_the_cpu(t, dim):
+    """You made the frequencies without device=t.device: on a GPU they would stay on the CPU and not meet t."""
+    half = dim // 2
+    return _embed(t, torch.exp(-math.log(10_000) * torch.arange(half) / half))
+
+
 @mistake("TimeMLP")
 class WithoutNonlinearity(right.TimeMLP):
     """You left out the SiLU: two linear layers in a row are only one linear layer."""
@@ -214,6 +221,84 @@ class ReluBlock(_Res):
     def forward(self, x, emb):
         h = self.conv1(F.relu(self.norm1(x))) + self.shift(emb)
         return self.skip(x) + self.conv2(F.relu(self.norm2(h)))
+
+
+@mistake("ResBlock")
+class TimeWithoutAxes(_Res):
+    """self.time(...) has the shape (B, C): give it two more axes, [:, :, None, None], so that C meets the channels."""
+
+    def forward(self, x, emb):
+        return self.skip(x) + self.second(self.first(x) + self.time(F.silu(emb)))
+
+
+@mistake("ResBlock")
+class TimeAxesInFront(_Res):
+    """Your two new axes stand between B and C: self.time(...) needs them behind C, [:, :, None, None]."""
+
+    def forward(self, x, emb):
+        return self.skip(x) + self.second(self.first(x) + self.time(F.silu(emb))[:, None, None, :])
+
+
+@mistake("ResBlock")
+class TimeBeforeConv1(_Res):
+    """You added the time before conv1: it belongs right after it, where there are out channels, as many as it has."""
+
+    def forward(self, x, emb):
+        h = self.conv1(F.silu(self.norm1(x)) + self.shift(emb))
+        return self.skip(x) + self.second(h)
+
+
+@mistake("ResBlock")
+class TimeAddedToX(_Res):
+    """You added the time to x: it belongs to h, right after conv1, where there are out channels, as many as it has."""
+
+    def forward(self, x, emb):
+        return self.skip(x) + self.second(self.first(x + self.shift(emb)))
+
+
+@mistake("ResBlock")
+class WithoutNorm2(_Res):
+    """You left out norm2: the second half is norm, SiLU, conv like the first."""
+
+    def forward(self, x, emb):
+        return self.skip(x) + self.conv2(F.silu(self.first(x) + self.shift(emb)))
+
+
+@mistake("ResBlock")
+class SecondSiluBeforeNorm(_Res):
+    """In the second half you applied SiLU before norm2: there too the order is norm, SiLU, conv."""
+
+    def forward(self, x, emb):
+        return self.skip(x) + self.conv2(self.norm2(F.silu(self.first(x) + self.shift(emb))))
+
+
+@mistake("ResBlock")
+class SecondSiluForgotten(_Res):
+    """You left out the SiLU after norm2: the second half is norm, SiLU, conv like the first."""
+
+    def forward(self, x, emb):
+        return self.skip(x) + self.conv2(self.norm2(self.first(x) + self.shift(emb)))
+
+
+@mistake("ResBlock")
+class ConvFirst(_Res):
+    """You wrote conv, norm, SiLU: here the norm and the SiLU come before each convolution."""
+
+    def forward(self, x, emb):
+        h = F.silu(self.norm1(self.conv1(x))) + self.shift(emb)
+        return self.skip(x) + F.silu(self.norm2(self.conv2(h)))
+
+
+@mistake("ResBlock")
+class RandomStart(_Res):
+    """Your constructor lacks the two lines that set conv2 to zero: a fresh block must pass on skip(x) unchanged."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.conv2.reset_parameters()
+
+    def forward(self, x, emb):
+        return self.skip(x) + self.second(self.first(x) + self.shift(emb))
 
 
 def _scores(q, k):
@@ -378,6 +463,46 @@ class MergedWithoutHeads(_Attn):
         return x + self.out(h.transpose(1, 2).reshape(x.shape))
 
 
+@mistake("SelfAttention")
+class HeadsAfterWidth(_Attn):
+    """You wrote the axes as (d, heads): heads comes first, (B, 3, heads, C // heads, H * W)."""
+
+    def forward(self, x):
+        B, C, H, W = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(B, 3, C // self.heads, self.heads, H * W).unbind(1)
+        return x + self.out(self.attend(q, k, v)[0].reshape(x.shape))
+
+
+@mistake("SelfAttention")
+class FourHeads(_Attn):
+    """You always split into four heads: their number is self.heads."""
+
+    def forward(self, x):
+        B, C, H, W = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(B, 3, 4, C // 4, H * W).unbind(1)
+        return x + self.out(self.attend(q, k, v)[0].reshape(x.shape))
+
+
+@mistake("SelfAttention")
+class RandomOut(_Attn):
+    """Your constructor lacks the two lines that set self.out to zero: a fresh layer must pass on x unchanged."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.out.reset_parameters()
+
+    def forward(self, x):
+        return x + self.out(self.attend(*self.split(x))[0].reshape(x.shape))
+
+
+@mistake("SelfAttention")
+class NotThroughAttend(_Attn):
+    """Your numbers are right, but you did not call self.attend: further below we look at the weights through it."""
+
+    def forward(self, x):
+        return x + self.out(right.attention(*self.split(x))[0].reshape(x.shape))
+
+
 def _cut(x, patch):
     B, C, H, W = x.shape
     return x.reshape(B, C, H // patch, patch, W // patch, patch)
@@ -422,6 +547,12 @@ def corner_only(x, patch):
 def averaged(x, patch):
     """You averaged each patch: nothing may be lost, the pixels become channels."""
     return F.avg_pool2d(x, patch)
+
+
+@mistake("patchify")
+def always_two(x, patch):
+    """You always take patches of 2 by 2: their side is the argument patch."""
+    return right.patchify(x, 2)
 
 
 @mistake("Downsample")
@@ -532,7 +663,7 @@ def pile_emptied(skips, widths, blocks):
 
 @mistake("up_channels")
 def one_block_too_few(skips, widths, blocks):
-    """You made as many blocks per floor as on the way down: on the way up there is one more, for the skip of the
+    """You made as many stages per floor as on the way down: on the way up there is one more, for the skip of the
     Downsample (or of the stem)."""
     skips, width, pairs = list(skips), widths[-1], []
     for out in reversed(widths):
@@ -544,7 +675,7 @@ def one_block_too_few(skips, widths, blocks):
 
 @mistake("up_channels")
 def width_not_carried(skips, widths, blocks):
-    """You always carry the floor's own width: the first block of a floor still gets the width of the floor below."""
+    """You always carry the floor's own width: the first stage of a floor still gets the width of the floor below."""
     skips = list(skips)
     return [(out + skips.pop(), out) for out in reversed(widths) for _ in range(blocks + 1)]
 
@@ -575,6 +706,35 @@ def from_the_top(skips, widths, blocks):
 def order_of_pair(skips, widths, blocks):
     """You wrote the pairs as (out, in): in comes first, as in nn.Conv2d."""
     return [(b, a) for a, b in right.up_channels(skips, widths, blocks)]
+
+
+@mistake("up_channels")
+def lowest_width_kept(skips, widths, blocks):
+    """You always carry the lowest floor's width: after each stage carry on what that stage returned."""
+    skips = list(skips)
+    return [(widths[-1] + skips.pop(), out) for out in reversed(widths) for _ in range(blocks + 1)]
+
+
+@mistake("up_channels")
+def sum_carried(skips, widths, blocks):
+    """You carry the width of the concatenation: a stage returns its out width, so carry that on."""
+    skips, width, pairs = list(skips), widths[-1], []
+    for out in reversed(widths):
+        for _ in range(blocks + 1):
+            width += skips.pop()
+            pairs.append((width, out))
+    return pairs
+
+
+@mistake("up_channels")
+def floors_from_the_top(skips, widths, blocks):
+    """You start with the lowest width but go through the floors from the top: reversed(widths) begins at the lowest."""
+    skips, width, pairs = list(skips), widths[-1], []
+    for out in widths:
+        for _ in range(blocks + 1):
+            pairs.append((width + skips.pop(), out))
+            width = out
+    return pairs
 
 
 class _Net(right.UNet):
@@ -653,7 +813,8 @@ class StemNotKept(_Net):
 
 @mistake("UNet")
 class DownsampleNotKept(_Net):
-    """You kept only what the Stages return: what a Downsample returns goes on the list as well."""
+    """What you keep and what you take off do not fit: what a Downsample returns goes on the list like what a Stage
+    returns, and an Upsample takes nothing off it."""
 
     def go_down(self, h, emb):
         skips = [h]
@@ -685,7 +846,7 @@ class MiddleForgotten(_Net):
 
 @mistake("UNet")
 class TimeNotTransformed(_Net):
-    """You gave the sinusoids themselves to the blocks: they pass through self.time_mlp first."""
+    """You gave the sinusoids themselves to the stages: they pass through self.time_mlp first."""
 
     def time(self, t):
         return self.embed(t)
@@ -693,7 +854,7 @@ class TimeNotTransformed(_Net):
 
 @mistake("UNet")
 class TimestepItself(_Net):
-    """You gave t itself to the blocks: self.embed makes sinusoids of it, and self.time_mlp the time vector of those."""
+    """You gave t itself to the stages: self.embed makes sinusoids of it, and self.time_mlp the time vector of those."""
 
     def time(self, t):
         return t
@@ -715,6 +876,46 @@ class HeadForgotten(_Net):
         emb = self.time(t)
         h, skips = self.go_down(self.stem(x), emb)
         return self.go_up(self.centre(h, emb), emb, skips)
+
+
+@mistake("UNet")
+class JoinedAlongBatch(_Net):
+    """You concatenated along the batch, dim=0 (the default): the channels are dim=1."""
+
+    def join(self, h, skip):
+        return torch.cat([h, skip])
+
+
+@mistake("UNet")
+class MiddleKept(_Net):
+    """You put the output of the middle on the list too: only what the stem and the way down return belongs there."""
+
+    def go_up(self, h, emb, skips):
+        return super().go_up(h, emb, [*skips, h])
+
+
+@mistake("UNet")
+class TimeForAll(_Net):
+    """You gave the time vector to a Downsample or an Upsample: only a Stage takes it, see isinstance(block, Stage)."""
+
+    def go_down(self, h, emb):
+        skips = [h]
+        for block in self.down:
+            h = block(h, emb)
+            skips.append(h)
+        return h, skips
+
+
+@mistake("UNet")
+class TimeForNone(_Net):
+    """You called a Stage (self.middle is one too) without the time vector: it takes the features and emb."""
+
+    def go_down(self, h, emb):
+        skips = [h]
+        for block in self.down:
+            h = block(h)
+            skips.append(h)
+        return h, skips
 
 
 @mistake("predict_most_parameters")

@@ -26,6 +26,14 @@ def by_outer_product(t, dim):
     return torch.hstack([torch.sin(angles), torch.cos(angles)])
 
 
+@variant("timestep_embedding")
+def one_by_one(t, dim):
+    half = dim // 2
+    angles = [[float(value) / 10_000 ** (i / half) for i in range(half)] for value in t]
+    rows = [[math.sin(a) for a in row] + [math.cos(a) for a in row] for row in angles]
+    return torch.tensor(rows, device=t.device)
+
+
 @variant("TimeMLP")
 class SequentialTime(right.TimeMLP):
     """The three layers in a row."""
@@ -93,7 +101,7 @@ class Chunked(right.SelfAttention):
 
 @variant("SelfAttention")
 class HeadByHead(right.SelfAttention):
-    """A loop over the heads, without attend."""
+    """A loop over the heads."""
 
     def forward(self, x):
         h = self.qkv(self.norm(x)).flatten(2)
@@ -102,7 +110,7 @@ class HeadByHead(right.SelfAttention):
         parts = []
         for i in range(self.heads):
             q, k, v = (h[:, j * C + i * d : j * C + (i + 1) * d] for j in range(3))
-            parts.append(v @ (k.transpose(1, 2) @ q / math.sqrt(d)).softmax(dim=1))
+            parts.append(self.attend(q[:, None], k[:, None], v[:, None])[0][:, 0])
         return x + self.out(torch.cat(parts, dim=1).view(x.shape))
 
 

@@ -65,14 +65,14 @@ def x0_from_eps(x_t, eps, abar_t):
 
 
 # %% [markdown]
-# This line is easy to get wrong in a way that nobody sees. A published lab, older than this one, has
+# This line is easy to get wrong in a way that nobody sees. An earlier lab of this course, on one notebook, has
 #
 # $$\frac{x_t - \sqrt{1/\bar\alpha_t - 1}\;\varepsilon}{\sqrt{\bar\alpha_t}}$$
 #
 # Now $\sqrt{1/\bar\alpha_t - 1} = \sqrt{1-\bar\alpha_t}\,/\sqrt{\bar\alpha_t}$. That root already holds the division,
 # and the formula divides again. Its noise term is too large by $1/\sqrt{\bar\alpha_t}$. At that lab's last step
 # $\bar\alpha = 0.0064$, so the factor is 12.5. The next cell gives both formulas the true noise, so both should return
-# the digit without a flaw. `show` and `rows` clamp what they draw, as the older lab clamps what its formula returns.
+# the digit without a flaw. `show` and `rows` clamp what they draw, as that lab clamps what its formula returns.
 
 # %%
 x_0, labels = digits(8)
@@ -86,7 +86,7 @@ with when_done():
     x_t = q_sample(image, abar_t, eps)
     wrong = (x_t - (1 / abar_t - 1).sqrt() * eps) / abar_t.sqrt()
     rows(
-        {"x_t": x_t, "from eps": x0_from_eps(x_t, eps, abar_t), "older formula": wrong},
+        {"x_t": x_t, "from eps": x0_from_eps(x_t, eps, abar_t), "earlier formula": wrong},
         titles=[f"t = {s}" for s in stops],
     )
     print("too large by", ", ".join(f"{f:.1f}" for f in abar_t.rsqrt().flatten()))
@@ -194,8 +194,7 @@ def eps_from_v(x_t, v, abar_t):
 # ### The image one step earlier
 #
 # Many texts describe training like this: take $x_t$, let the network denoise it to $x_{t-1}$, and compare with the true
-# $x_{t-1}$. Then one opens the code, and the code compares $\varepsilon$. The older lab did exactly that and left the
-# reader alone with it. Are the two the same?
+# $x_{t-1}$. Then one opens the code, and the code compares $\varepsilon$. Are the two the same?
 #
 # First, the true $x_{t-1}$ is not a function of $x_t$ and $x_0$. It is drawn from the posterior, with mean
 # $\tilde\mu_t$ and variance $\tilde\beta_t$ in each of the $d$ pixels. Let $\hat\mu$ be what the network says. Its
@@ -391,9 +390,10 @@ def diffusion_loss(prediction, target, weight=None):
 #
 # PyTorch adds gradients to those that are already there. Somebody has to clear them, at the right moment.
 #
-# The target and the loss are passed in as functions. `target_fn(x_0, eps, abar_t)` is `v_target` for us, and
-# `loss_fn(prediction, target)` is `diffusion_loss`. Return the loss as a plain number. A tensor would keep the whole
-# computation behind it alive, and after a thousand steps the memory is full.
+# `extract` and `q_sample` from lab 1 are imported. The target and the loss are passed in as functions:
+# `target_fn(x_0, eps, abar_t)` is `v_target` for us, and `loss_fn(prediction, target)` is `diffusion_loss`. Return the
+# loss as a plain number. A tensor would keep the whole computation behind it alive, and after a thousand steps the
+# memory is full.
 
 
 # %%
@@ -593,7 +593,7 @@ def train_unet(images, steps, batch=64, peak=2e-3, seed=0, device=None, alphas_c
             t = random_timesteps(torch.rand(len(x_0), generator=generator), len(alphas_cumprod)).to(device)  # (B,)
             eps = torch.randn(x_0.shape, generator=generator).to(device)  # (B, 1, H, W)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, steps, peak, warmup)
+                group["lr"] = learning_rate(step, max(steps, warmup + 1), peak, warmup)  # one step has no fall
             loss = train_step(model, optimizer, x_0, t, eps, alphas_cumprod, diffusion_loss, v_target)
             ema_update(ema, network, min(0.999, (1 + step) / (10 + step)))
             bar.update()
@@ -620,7 +620,7 @@ def train_unet(images, steps, batch=64, peak=2e-3, seed=0, device=None, alphas_c
 from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps, make_denoiser
 
 STEPS = 20 if being_graded() else 1500  # a grader looks at the answers, not at how well a network draws
-LOOKS = sorted({max(1, round(STEPS * part)) for part in (0.05, 0.1, 0.2, 0.35, 0.6, 1)})
+LOOKS = sorted({max(1, round(STEPS * part)) for part in (0.05, 0.1, 0.2, 0.35, 0.5, 1)})
 
 trained, losses, averaged, raw = None, [], {}, {}
 
@@ -814,12 +814,15 @@ with when_done():
     explore(belief, t=range(0, 1000, 20), still=(200, 600, 900))
 
 # %% [markdown]
-# **Half the training.** Call `train_unet` with half the steps and compare the digits with those from the middle of the
-# long run, after equally many steps. Which are better, and what does the learning rate have to do with it?
+# **Half the training.** Call `train_unet` with `STEPS // 2` steps and compare its digits with
+# `averaged[round(STEPS * 0.5)]`, those of the long run after equally many steps. Which are better, and what does the
+# learning rate have to do with it?
 #
 # **Another target.** In a copy of `train_unet`, replace `v_target` by `lambda x_0, eps, abar_t: eps`. `draw_digits` and
-# `errors` take every network for one that predicts $v$, so turn its answer into $v$ first. At which timesteps is its
-# error in $x_0$ larger than before? Compare with the plot of the weights.
+# `errors` take every network for one that predicts $v$, so turn its answer into $v$ first:
+# $v = (\varepsilon - \sqrt{1-\bar\alpha_t}\,x_t)/\sqrt{\bar\alpha_t}$. At $t = 999$ the divisor is nearly 0 and blows
+# up every error, so do not let it fall below 0.01. At which timesteps is its error in $x_0$ larger than before? Compare
+# with the plot of the weights.
 #
 # ## Summary
 #

@@ -54,6 +54,18 @@ def clamped_guess(x_t, eps, abar_t):
     return ((x_t - (1 - abar_t).sqrt() * eps) / abar_t.sqrt()).clamp(-1, 1)
 
 
+@mistake("x0_from_eps")
+def bracket_missing(x_t, eps, abar_t):
+    """You divided only the noise by sqrt(abar_t): put the difference into brackets, the whole of it is divided."""
+    return x_t - (1 - abar_t).sqrt() * eps / abar_t.sqrt()
+
+
+@mistake("x0_from_eps")
+def both_roots_missing(x_t, eps, abar_t):
+    """Your two factors lack their square roots."""
+    return (x_t - (1 - abar_t) * eps) / abar_t
+
+
 @mistake("eps_from_x0")
 def noise_left_scaled(x_t, x_0, abar_t):
     """You return the noise as it stands in x_t: divide by its standard deviation, sqrt(1 - abar_t)."""
@@ -100,6 +112,12 @@ def added(x_0, eps, abar_t):
 def factors_kept(x_0, eps, abar_t):
     """Your factors are those of x_t: in v, sqrt(abar_t) belongs to the noise and sqrt(1 - abar_t) to the image."""
     return (1 - abar_t).sqrt() * eps - abar_t.sqrt() * x_0
+
+
+@mistake("v_target")
+def shares_swapped(x_0, eps, abar_t):
+    """You swapped image and noise: the noise comes first, with sqrt(abar_t), and the image is subtracted."""
+    return abar_t.sqrt() * x_0 - (1 - abar_t).sqrt() * eps
 
 
 @mistake("v_target")
@@ -258,6 +276,12 @@ def weight_of_x0(beta_t, abar_t):
 
 
 @mistake("x_prev_weight")
+def one_half(beta_t, abar_t):
+    """Your weight has a factor 1/2: that belongs to the paper's 1 / (2 sigma^2), which is left out here."""
+    return beta_t**2 / ((1 - beta_t) * (1 - abar_t)) / 2
+
+
+@mistake("x_prev_weight")
 def upside_down(beta_t, abar_t):
     """Your weight is upside down: it goes from the error in eps to the error in x_{t-1}."""
     return (1 - beta_t) * (1 - abar_t) / beta_t**2
@@ -380,8 +404,43 @@ def low_precision(prediction, target, weight=None):
 
 
 @mistake("diffusion_loss")
+def float_after_subtracting(prediction, target, weight=None):
+    """You subtracted in bfloat16 and converted the difference: its digits are gone by then, so convert both first."""
+    loss = (prediction - target).float().square().flatten(1).mean(dim=1)
+    return (loss if weight is None else weight * loss).mean()
+
+
+@mistake("diffusion_loss")
+def weighted_sum(prediction, target, weight=None):
+    """With weights you sum over the batch: take the mean there too."""
+    loss = _per_image(prediction, target)
+    return loss.mean() if weight is None else (weight * loss).sum()
+
+
+@mistake("diffusion_loss")
+def weight_meets_pixels(prediction, target, weight=None):
+    """You multiplied weight, (B,), with the error of every pixel, (B, C, H, W): take the mean of each image first."""
+    error = (prediction.float() - target.float()) ** 2
+    return (error if weight is None else error * weight).mean()
+
+
+@mistake("diffusion_loss")
+def weight_as_condition(prediction, target, weight=None):
+    """You wrote `if weight`, but a tensor of several values is neither true nor false: `if weight is not None`."""
+    loss = _per_image(prediction, target)
+    return (weight * loss if weight else loss).mean()
+
+
+@mistake("diffusion_loss")
+def item_returned(prediction, target, weight=None):
+    """You return a Python number (.item() or float): then nothing can be learned, so return the tensor itself."""
+    loss = _per_image(prediction, target)
+    return (loss if weight is None else weight * loss).mean().item()
+
+
+@mistake("diffusion_loss")
 def no_gradient(prediction, target, weight=None):
-    """Your loss is a number, or cut off from the prediction: without a gradient through it, nothing can be learned."""
+    """Your loss is cut off from the prediction (detach, no_grad, .data): nothing can be learned through it."""
     loss = _per_image(prediction, target)
     return (loss if weight is None else weight * loss).mean().detach()
 
@@ -457,6 +516,21 @@ def timestep_not_passed(model, optimizer, x_0, t, eps, alphas_cumprod, loss_fn, 
     """You call the model without t: it has to know how noisy its input is."""
     x_t, abar_t = _noised(x_0, t, eps, alphas_cumprod)
     return _descend(optimizer, loss_fn(model(x_t), target_fn(x_0, eps, abar_t)))
+
+
+@mistake("train_step")
+def abar_as_timestep(model, optimizer, x_0, t, eps, alphas_cumprod, loss_fn, target_fn):
+    """You give the model abar_t: its second argument is the timestep t, (B,)."""
+    x_t, abar_t = _noised(x_0, t, eps, alphas_cumprod)
+    return _descend(optimizer, loss_fn(model(x_t, abar_t), target_fn(x_0, eps, abar_t)))
+
+
+@mistake("train_step")
+def not_extracted(model, optimizer, x_0, t, eps, alphas_cumprod, loss_fn, target_fn):
+    """alphas_cumprod[t] has the shape (B,), which does not broadcast against images: extract makes it (B, 1, 1, 1)."""
+    abar_t = alphas_cumprod[t]
+    x_t = q_sample(x_0, abar_t, eps)
+    return _descend(optimizer, loss_fn(model(x_t, t), target_fn(x_0, eps, abar_t)))
 
 
 @mistake("train_step")
@@ -581,6 +655,18 @@ def graph_kept(ema, model, decay):
 
 @mistake("ema_update")
 @torch.no_grad()
+def fresh_parameters(ema, model, decay):
+    """You put fresh nn.Parameters into ema, which ask for gradients again: change the ones that are there, in place
+    (mul_, add_, lerp_, copy_).
+    """
+    for name, current in model.named_parameters():
+        owner, _, leaf = name.rpartition(".")
+        module = ema.get_submodule(owner)
+        setattr(module, leaf, torch.nn.Parameter(decay * getattr(module, leaf) + (1 - decay) * current))
+
+
+@mistake("ema_update")
+@torch.no_grad()
 def first_parameter_only(ema, model, decay):
     """Only the first parameter moved: does a return or a break stand inside the loop?"""
     for average, current in zip(ema.parameters(), model.parameters(), strict=True):
@@ -596,7 +682,7 @@ def first_step_zero(step, steps, peak, warmup):
 
 @mistake("learning_rate")
 def falls_from_the_start(step, steps, peak, warmup):
-    """Your rate falls from the first step on, so it never reaches the peak: divide by steps - warmup, not by steps."""
+    """Your falling line starts at step 0, so it cuts the peak off: divide by steps - warmup, not by steps."""
     return peak * min((step + 1) / warmup, (steps - step) / steps)
 
 
@@ -665,9 +751,16 @@ def overlapping(images, order, batch_size, step_fn):
 
 @mistake("train_epoch")
 def mean_of_losses(images, order, batch_size, step_fn):
-    """You return one number: keep the loss of every batch, in a list."""
+    """Your list holds one number: keep the loss of every batch."""
     losses = [step_fn(images[batch]) for batch in order.split(batch_size) if len(batch) == batch_size]
     return [sum(losses) / len(losses)]
+
+
+@mistake("train_epoch")
+def mean_returned(images, order, batch_size, step_fn):
+    """You return the mean of the losses: return them all, in a list."""
+    losses = [step_fn(images[batch]) for batch in order.split(batch_size) if len(batch) == batch_size]
+    return sum(losses) / len(losses)
 
 
 @mistake("train_epoch")
@@ -741,6 +834,21 @@ def bins_of_rounded_width(losses, t, T, bins):
     T.
     """
     total, count = _gathered(losses, (t // (T // bins)).clamp(max=bins - 1), bins)
+    return total / count.clamp(min=1)
+
+
+@mistake("loss_by_timestep")
+def one_bin_too_many(losses, t, T, bins):
+    """You return more than `bins` values, since t // (T // bins) rounds the width down: use t * bins // T."""
+    index = t // (T // bins)
+    count = torch.bincount(index, minlength=bins)
+    return torch.bincount(index, weights=losses, minlength=bins).float() / count.clamp(min=1)
+
+
+@mistake("loss_by_timestep")
+def bin_out_of_range(losses, t, T, bins):
+    """Your bin number gets too large, since t // (T // bins) rounds the width down: use t * bins // T."""
+    total, count = _gathered(losses, t // (T // bins), bins)
     return total / count.clamp(min=1)
 
 

@@ -91,10 +91,10 @@ rows({"x_t": torch.cat([*noisy.values()]), "guess for x_0": torch.cat(guesses)},
 #   that can be right.
 # - The data is pure noise already, $x_0 \sim \mathcal N(0, I)$. Then $x_{t-1}$ and $x_t$ are both standard normal
 #   with correlation $\sqrt{\alpha_t}$, and given one of them the other has the variance $1 - \alpha_t = \beta_t$.
-#   This is the largest.
+#   This is the largest for data of variance at most 1, such as pixels in $[-1, 1]$.
 #
-# Digits lie between. With 1000 steps the two nearly agree at all but the last few, and both work. Papers call them
-# `fixed="small"` and `fixed="large"`.
+# Digits lie between. With 1000 steps the two nearly agree at all but the last twenty or so, and both work. Papers call
+# them `fixed="small"` and `fixed="large"`.
 #
 # Shapes: `x_t` and `x_0` are $(B, C, H, W)$; `beta_t`, `abar_t` and `abar_prev` are $(B, 1, 1, 1)$. At $t = 0$
 # `abar_prev` is 1.
@@ -139,11 +139,12 @@ def p_sample(mean, variance, noise, t):
 # clean image. `p_step(x_t, t)` does one step; here it is an argument, so your loop works with any.
 #
 # The way there is worth looking at, so the loop keeps some of the images. Only those that are asked for: 1000 steps
-# of a batch of 64 digits take 200 MB, and of larger pictures a whole graphics card. The lab that this one succeeds
-# kept all its steps on the device. And keep **copies**. If `p_step` writes into the tensor that it is given,
-# everything that shares its memory changes too, what you kept and even the caller's `x_T`.
+# of a batch of 64 digits take 200 MB, and of larger pictures a whole graphics card. To keep all and pick at the end
+# is no help, by then they have all been there. And keep **copies**. If `p_step` writes into the tensor that it is
+# given, everything that shares its memory changes too, what you kept and even the caller's `x_T`.
 #
-# `kept[t]` is $x_t$, the image that `p_step` is given at $t$. So `kept[T - 1]` is the noise that you started from.
+# `kept[t]` is $x_t$, the image that `p_step` is given at $t$. So `kept[T - 1]` is the noise that you started from. The
+# keys are Python ints: a tensor as a key is never found again.
 
 
 # %%
@@ -152,7 +153,7 @@ def ancestral_sample(p_step, x_T, T, keep=()):
 
     p_step: p_step(x_t, t) -> x_{t-1}, with t an int from T - 1 down to 0; it may work in place.
     x_T: (B, C, H, W), standard normal; it must stay as it is. keep: the timesteps to keep, ints.
-    Returns x_0 (B, C, H, W), and a dictionary {t: x_t} of detached copies for each t in keep and no other.
+    Returns x_0 (B, C, H, W), and a dictionary {t: x_t} of detached copies for each t in keep and no other, t an int.
     """
     ### BEGIN SOLUTION
     x, kept = x_T.clone(), {}
@@ -338,6 +339,10 @@ def ddim_sigma(abar_t, abar_prev, eta):
 # Now the step itself. `eps_from_x0(x_t, x_0, abar_t)` from lab 3 is imported; it is the second formula above. Note that
 # $\varepsilon$ comes from the guess for $x_0$ **after** it was cut to $[-1, 1]$. Then the guess and the noise still add
 # up to $x_t$. An $\varepsilon$ taken from the network before the cut would no longer belong to this $x_0$.
+#
+# The number under the second root, $1-\bar\alpha_{\text{prev}}-\sigma_t^2$, is never negative for $\eta \le 1$. But
+# near $t = T - 1$ nearly all noise is fresh, and the difference is almost 0. Rounding can push it a hair below 0 at
+# $\eta = 1$; clamp it at 0 before the root. Otherwise the root is NaN, which no later step repairs.
 
 
 # %%
@@ -346,6 +351,7 @@ def ddim_step(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
 
     x_t: (B, C, H, W). x_0: (B, C, H, W), the denoiser's guess. abar_t, abar_prev, sigma_t: tensors that broadcast
     against x_t, such as (B, 1, 1, 1). noise: (B, C, H, W), standard normal.
+    What stands under the root is clamped at 0, since rounding can make it slightly negative.
     Returns x_prev: (B, C, H, W); at abar_prev = 1, where sigma_t = 0, that is x_0.
     """
     ### BEGIN SOLUTION
@@ -525,7 +531,7 @@ def confident_share(logits, threshold=0.9):
 # **The second figure** asks: do they look like the real ones *as a crowd*? Send many real and many drawn images through
 # the judge. Each becomes a point in 128 dimensions. Now compare the two clouds of points. Describe each by its mean
 # $\mu$ and its covariance $S$, as if it were a Gaussian. Between two Gaussians there is a well known distance, named
-# after Fréchet:
+# after Fréchet (its square, strictly; FID keeps it squared):
 #
 # $$d = \lVert\mu_a-\mu_b\rVert^2 + \operatorname{tr}(S_a) + \operatorname{tr}(S_b)
 #   - 2\operatorname{tr}\big((S_a S_b)^{1/2}\big)$$
@@ -597,8 +603,8 @@ with when_done():
 # worth something only beside an FID.
 #
 # There is something odd in the first line. Those are real digits, so why is the FID not 0? Because 256 points in 128
-# dimensions describe a covariance poorly. The estimate is noisy, and the noise always pushes the distance **up**. The
-# next cell measures real digits against real digits with more and more of them.
+# dimensions describe a covariance poorly. The estimate is noisy, and on average the noise pushes the distance **up**.
+# The next cell measures real digits against real digits with more and more of them.
 
 # %%
 with when_done():
@@ -682,8 +688,10 @@ with when_done(), torch.inference_mode():
 #
 # Each pair of images in the batch has its own angle. Two independent noises are nearly at a right angle, so at $w =
 # \tfrac12$ both weights are about $0.71$ and their squares add up to 1. When $a$ and $b$ point the same way, $\theta$
-# and $\sin\theta$ are 0 and the formula divides by zero; the straight line is right there, and so is it for angles
-# too small for float32. Rounding can also push the cosine just above 1, where arccos is NaN: clamp it.
+# and $\sin\theta$ are 0 and the formula divides by zero. For angles so small, arc and straight line are the same, so
+# use the straight line where $\cos\theta > 0.9995$. Rounding can also push the cosine just above 1, where arccos is
+# NaN: clamp it to $[-1, 1]$ first. (Exactly opposite noises have no single arc between them. They do not occur here,
+# and your function may return anything for them.)
 
 
 # %%
@@ -691,7 +699,7 @@ def slerp(a, b, w):
     """Interpolate between noises along the sphere, image by image (Shoemake 1985; White 2016).
 
     a, b: (B, C, H, W). w: a number from 0, which gives a, to 1, which gives b. The weights apply to a and b
-    themselves; only the angle comes from unit vectors. Where they are parallel: (1 - w) a + w b.
+    themselves; only the angle comes from unit vectors. Where the cosine exceeds 0.9995: (1 - w) a + w b.
     Returns (B, C, H, W).
     """
     ### BEGIN SOLUTION
@@ -712,12 +720,12 @@ with when_done(), torch.inference_mode():
     few = ddim_timesteps(T, 20)
     x_T = torch.randn(48, 1, 28, 28, generator=torch.Generator().manual_seed(8))
     sure, classes = metrics.look(ddim_sample(denoise, x_T, few, alphas_cumprod))[0].max(dim=1)
-    surest = {c: torch.where(classes == c, sure, 0).argmax().item() for c in classes.unique().tolist()}
-    chosen = {c: x_T[[i]] for c, i in surest.items()}
+    surest = {digit: torch.where(classes == digit, sure, 0).argmax().item() for digit in classes.unique().tolist()}
+    chosen = {digit: x_T[[i]] for digit, i in surest.items()}
     ws = [i / 8 for i in range(9)]
-    c, d = min(chosen), max(chosen)
-    along = torch.cat([slerp(chosen[c], chosen[d], w) for w in ws])  # (9, 1, 28, 28)
-    straight = torch.cat([(1 - w) * chosen[c] + w * chosen[d] for w in ws])  # (9, 1, 28, 28)
+    first, last = chosen[min(chosen)], chosen[max(chosen)]
+    along = torch.cat([slerp(first, last, w) for w in ws])  # (9, 1, 28, 28)
+    straight = torch.cat([(1 - w) * first + w * last for w in ws])  # (9, 1, 28, 28)
     print("deviation of the noise, slerp:   ", "  ".join(f"{x.std():.2f}" for x in along))
     print("deviation of the noise, straight:", "  ".join(f"{x.std():.2f}" for x in straight))
     rows(
@@ -744,7 +752,8 @@ with when_done(), torch.inference_mode():
 #
 # - Draw with `make_p_step(..., fixed="large")` and compare with the small variance. Plot the ratio of the two
 #   variances over $t$ to see where they differ.
-# - Set `eta` to 0.5, and to 1.5. Which limit does $\sigma_t$ break then?
+# - Set `eta` to 0.5. Then to 1.5: which limit does $\sigma_t$ break, what does your clamp make of it, and how large is
+#   the variance of the noise after such a step?
 # - Spend 10 steps unequally, most of them at small $t$ or most at large $t$. Does the FID notice?
 #
 # ## Summary

@@ -54,6 +54,13 @@ def the_guess_itself(x_t, x_0, beta_t, abar_t, abar_prev, fixed="small"):
     return x_0 * 1, _variance(beta_t, abar_t, abar_prev, fixed)
 
 
+@mistake("p_mean_variance")
+def fraction_upside_down(x_t, x_0, beta_t, abar_t, abar_prev, fixed="small"):
+    """The fraction in your small variance is upside down: 1 - abar_prev, the smaller one, belongs on top."""
+    variance = beta_t * (1 - abar_t) / (1 - abar_prev) if fixed == "small" else beta_t
+    return _mean(x_0, x_t, beta_t, abar_t, abar_prev), variance
+
+
 @mistake("p_sample")
 def noise_at_the_end(mean, variance, noise, t):
     """You add noise at t = 0 too: that is the last step, and what it returns is the finished image."""
@@ -158,11 +165,15 @@ def gradient_history_kept(p_step, x_T, T, keep=()):
 
 @mistake("ancestral_sample")
 def all_held_until_the_end(p_step, x_T, T, keep=()):
-    """You gather all steps in a list and pick from it at the end: by then the memory is full."""
-    path = [x_T.clone()]
-    for t in reversed(range(T)):
-        path.append(p_step(path[-1].clone(), t))
-    return path[-1], {t: path[T - 1 - t].detach().clone() for t in keep}
+    """You hold all steps and pick from them at the end: by then the memory is full. Keep only what `keep` asks for."""
+    x, kept = _walk(p_step, x_T, range(T - 1, -1, -1), range(T))
+    return x, {t: kept[t] for t in keep}
+
+
+@mistake("ancestral_sample")
+def steps_as_tensors(p_step, x_T, T, keep=()):
+    """Your keys are tensors: kept[3] does not find a key tensor(3). Count with range, which gives Python ints."""
+    return _walk(p_step, x_T, torch.arange(T).flip(0), keep)
 
 
 @mistake("ancestral_sample")
@@ -233,6 +244,12 @@ def not_whole(T, n):
     return torch.linspace(T - 1, 0, n, dtype=torch.float64).tolist()
 
 
+@mistake("ddim_timesteps")
+def tensor_returned(T, n):
+    """You return a tensor: the samplers walk over a list of Python ints, so end with .tolist()."""
+    return torch.linspace(T - 1, 0, n).round().long()
+
+
 @mistake("ddim_sigma")
 def eta_inside_the_root(abar_t, abar_prev, eta):
     """Your eta is inside the root: it scales the deviation, so it stands outside."""
@@ -269,6 +286,23 @@ def large_variance(abar_t, abar_prev, eta):
     return eta * (1 - abar_t / abar_prev).sqrt()
 
 
+@mistake("ddim_sigma")
+def both_roots_missing(abar_t, abar_prev, eta):
+    """You forgot the roots: both factors stand under a square root, and eta outside."""
+    return eta * (1 - abar_prev) / (1 - abar_t) * (1 - abar_t / abar_prev)
+
+
+@mistake("ddim_sigma")
+def eta_forgotten(abar_t, abar_prev, eta):
+    """You do not use eta: it scales the whole deviation, and eta = 0 must give 0."""
+    return ((1 - abar_prev) / (1 - abar_t)).sqrt() * (1 - abar_t / abar_prev).sqrt()
+
+
+def _room(abar_prev, sigma_t):
+    # clamped, so that the hints below also reach those who forgot the clamp: the part about rounding passes here
+    return (1 - abar_prev - sigma_t**2).clamp(min=0).sqrt()
+
+
 def _eps(x_t, x_0, abar_t):
     return (x_t - abar_t.sqrt() * x_0) / (1 - abar_t).sqrt()
 
@@ -297,33 +331,80 @@ def roots_subtracted(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
 @mistake("ddim_step")
 def x_t_for_eps(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
     """You used x_t where the noise in it belongs: take sqrt(abar_t) x_0 away and divide by sqrt(1 - abar_t)."""
-    return abar_prev.sqrt() * x_0 + (1 - abar_prev - sigma_t**2).sqrt() * x_t + sigma_t * noise
+    return abar_prev.sqrt() * x_0 + _room(abar_prev, sigma_t) * x_t + sigma_t * noise
 
 
 @mistake("ddim_step")
 def noise_for_eps(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
     """You used fresh noise where the noise in x_t belongs: the second term goes on in the direction of x_t."""
-    return abar_prev.sqrt() * x_0 + (1 - abar_prev - sigma_t**2).sqrt() * noise + sigma_t * noise
+    return abar_prev.sqrt() * x_0 + _room(abar_prev, sigma_t) * noise + sigma_t * noise
 
 
 @mistake("ddim_step")
 def old_level_kept(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
     """You scaled the guess by sqrt(abar_t): the result has the next noise level, so abar_prev belongs there."""
-    return abar_t.sqrt() * x_0 + (1 - abar_prev - sigma_t**2).sqrt() * _eps(x_t, x_0, abar_t) + sigma_t * noise
+    return abar_t.sqrt() * x_0 + _room(abar_prev, sigma_t) * _eps(x_t, x_0, abar_t) + sigma_t * noise
 
 
 @mistake("ddim_step")
 def noise_by_variance(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
     """You scaled the fresh noise by sigma_t squared: sigma_t is a deviation already."""
     eps = _eps(x_t, x_0, abar_t)
-    return abar_prev.sqrt() * x_0 + (1 - abar_prev - sigma_t**2).sqrt() * eps + sigma_t**2 * noise
+    return abar_prev.sqrt() * x_0 + _room(abar_prev, sigma_t) * eps + sigma_t**2 * noise
 
 
 @mistake("ddim_step")
 def eps_from_previous(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
     """You took the noise out of x_t with abar_prev: x_t has the level abar_t."""
     eps = (x_t - abar_prev.sqrt() * x_0) / (1 - abar_prev).sqrt()
+    return abar_prev.sqrt() * x_0 + _room(abar_prev, sigma_t) * eps + sigma_t * noise
+
+
+@mistake("ddim_step")
+def root_not_clamped(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
+    """Rounding can push 1 - abar_prev - sigma_t^2 a hair below 0, and its root is NaN then: clamp(min=0) before it."""
+    eps = _eps(x_t, x_0, abar_t)
     return abar_prev.sqrt() * x_0 + (1 - abar_prev - sigma_t**2).sqrt() * eps + sigma_t * noise
+
+
+@mistake("ddim_step")
+def sigma_unsquared_and_nan(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
+    """You took sigma_t itself off 1 - abar_prev, and where sigma_t is the larger one the root is NaN: square it."""
+    eps = _eps(x_t, x_0, abar_t)
+    return abar_prev.sqrt() * x_0 + (1 - abar_prev - sigma_t).sqrt() * eps + sigma_t * noise
+
+
+@mistake("ddim_step")
+def noises_swapped(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
+    """You swapped the two noises: sigma_t belongs to the fresh one, the root to the one that is in x_t."""
+    eps = _eps(x_t, x_0, abar_t)
+    return abar_prev.sqrt() * x_0 + _room(abar_prev, sigma_t) * noise + sigma_t * eps
+
+
+@mistake("ddim_step")
+def eps_of_swapped_images(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
+    """You handed x_0 and x_t over in the wrong order: eps_from_x0 takes x_t first."""
+    return abar_prev.sqrt() * x_0 + _room(abar_prev, sigma_t) * _eps(x_0, x_t, abar_t) + sigma_t * noise
+
+
+@mistake("ddim_step")
+def room_at_the_old_level(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
+    """Under your root stands abar_t: the new image has the noise level of abar_prev."""
+    eps = _eps(x_t, x_0, abar_t)
+    return abar_prev.sqrt() * x_0 + _room(abar_t, sigma_t) * eps + sigma_t * noise
+
+
+@mistake("ddim_step")
+def old_level_throughout(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
+    """You used abar_t throughout: only eps belongs to it, the new image has the noise level of abar_prev."""
+    eps = _eps(x_t, x_0, abar_t)
+    return abar_t.sqrt() * x_0 + _room(abar_t, sigma_t) * eps + sigma_t * noise
+
+
+@mistake("ddim_step")
+def fresh_noise_missing(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
+    """Your step lacks its third term, the fresh noise times sigma_t."""
+    return abar_prev.sqrt() * x_0 + _room(abar_prev, sigma_t) * _eps(x_t, x_0, abar_t)
 
 
 def _ddim(step, denoise, x, timesteps, alphas_cumprod, previous):
@@ -393,6 +474,50 @@ def one_as_a_number(step, denoise, x_T, timesteps, alphas_cumprod):
     return _ddim(
         step, denoise, x_T, timesteps, alphas_cumprod, lambda t, after: 1.0 if after is None else alphas_cumprod[after]
     )
+
+
+@mistake("ddim_loop")
+def both_as_numbers(step, denoise, x_T, timesteps, alphas_cumprod):
+    """You hand Python numbers to step (.item() or float): it takes tensors, alphas_cumprod[t] as it is."""
+    return _ddim(
+        step,
+        denoise,
+        x_T,
+        timesteps,
+        alphas_cumprod.tolist(),
+        lambda t, after: 1.0 if after is None else alphas_cumprod[after].item(),
+    )
+
+
+def _next(timesteps, alphas_cumprod):
+    """Pairs of t and the abar after it."""
+    after = [alphas_cumprod[t] for t in timesteps[1:]] + [torch.ones_like(alphas_cumprod[0])]
+    return zip(timesteps, after, strict=True)
+
+
+@mistake("ddim_loop")
+def abars_swapped(step, denoise, x_T, timesteps, alphas_cumprod):
+    """You swapped the last two arguments of step: abar_t comes first, then abar_prev."""
+    x = x_T
+    for t, abar_prev in _next(timesteps, alphas_cumprod):
+        x = step(x, denoise(x, t), abar_prev, alphas_cumprod[t])
+    return x
+
+
+@mistake("ddim_loop")
+def images_swapped_in_step(step, denoise, x_T, timesteps, alphas_cumprod):
+    """You swapped the first two arguments of step: x_t comes first, then the guess for x_0."""
+    x = x_T
+    for t, abar_prev in _next(timesteps, alphas_cumprod):
+        x = step(denoise(x, t), x, alphas_cumprod[t], abar_prev)
+    return x
+
+
+@mistake("ddim_loop")
+def return_inside(step, denoise, x_T, timesteps, alphas_cumprod):
+    """You stop after one step: does the return stand inside the loop? Move it out by one level."""
+    for t, abar_prev in _next(timesteps, alphas_cumprod):
+        return step(x_T, denoise(x_T, t), alphas_cumprod[t], abar_prev)
 
 
 @mistake("ddim_loop")
@@ -491,6 +616,21 @@ def parallel_divides_by_zero(a, b, w):
 
 
 @mistake("slerp")
+def cosine_above_one(a, b, w):
+    """Rounding can push the cosine of parallel noises above 1, where arccos is NaN: clamp it to [-1, 1] first."""
+    theta = _cosine(a, b).arccos()
+    arc = (((1 - w) * theta).sin() * a + (w * theta).sin() * b) / theta.sin()
+    return torch.where(theta < 0.03, (1 - w) * a + w * b, arc)
+
+
+@mistake("slerp")
+def weights_swapped(a, b, w):
+    """You swapped the two weights on the arc: sin((1 - w) theta) belongs to a, and sin(w theta) to b."""
+    cosine = _cosine(a, b)
+    return torch.where(cosine > 0.9995, (1 - w) * a + w * b, _arc(b, a, w, cosine))
+
+
+@mistake("slerp")
 def lengths_lost(a, b, w):
     """Your result has length 1: the weights apply to a and b themselves, only the angle comes from unit vectors."""
     u = a / a.square().sum((1, 2, 3), keepdim=True).sqrt()
@@ -532,6 +672,12 @@ def the_unsure_ones(logits, threshold=0.9):
 def all_probabilities(logits, threshold=0.9):
     """You average over all classes: per sample only its largest probability counts."""
     return (logits.softmax(1) > threshold).float().mean().item()
+
+
+@mistake("confident_share")
+def threshold_ignored(logits, threshold=0.9):
+    """Your threshold is always 0.9: compare with the argument."""
+    return (logits.softmax(1).amax(1) > 0.9).float().mean().item()
 
 
 def _sets(features_a, features_b):
@@ -598,4 +744,12 @@ def samples_as_variables(features_a, features_b):
     """Your covariance is (N, N), one row per sample: torch.cov wants the variables in rows, so give it features.T."""
     a, b = features_a.double(), features_b.double()
     S_a, S_b = a.cov(), b.cov()
+    return ((a.mean(0) - b.mean(0)).square().sum() + S_a.trace() + S_b.trace() - 2 * _roots(S_a @ S_b)).item()
+
+
+@mistake("frechet_distance")
+def in_float32(features_a, features_b):
+    """You computed in float32: the terms nearly cancel, and what is left is rounding. Begin with .double()."""
+    a, b = features_a.float(), features_b.float()
+    S_a, S_b = a.T.cov(), b.T.cov()
     return ((a.mean(0) - b.mean(0)).square().sum() + S_a.trace() + S_b.trace() - 2 * _roots(S_a @ S_b)).item()

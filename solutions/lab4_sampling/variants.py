@@ -95,12 +95,12 @@ def through_beta_tilde(abar_t, abar_prev, eta):
 @variant("ddim_step")
 def noise_recomputed_here(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
     eps = (x_t - abar_t**0.5 * x_0) / (1 - abar_t) ** 0.5
-    return abar_prev**0.5 * x_0 + (1 - abar_prev - sigma_t.square()) ** 0.5 * eps + sigma_t * noise
+    return abar_prev**0.5 * x_0 + (1 - abar_prev - sigma_t.square()).clamp(min=0) ** 0.5 * eps + sigma_t * noise
 
 
 @variant("ddim_step")
 def weights_of_the_images(x_t, x_0, abar_t, abar_prev, sigma_t, noise):
-    ratio = torch.sqrt((1 - abar_prev - sigma_t * sigma_t) / (1 - abar_t))
+    ratio = torch.sqrt(torch.relu(1 - abar_prev - sigma_t * sigma_t) / (1 - abar_t))
     return ratio * x_t + (torch.sqrt(abar_prev) - ratio * torch.sqrt(abar_t)) * x_0 + sigma_t * noise
 
 
