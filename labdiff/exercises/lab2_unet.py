@@ -348,6 +348,7 @@ def _toy_resize(place, enlarge):
         resized = x.repeat_interleave(2, -1).repeat_interleave(2, -2) if enlarge else x[..., ::2, ::2]
         return _mix(place, resized, x.shape[1])
 
+    forward.__qualname__ = ("Upsample" if enlarge else "Downsample") + ".forward"  # what the error will say
     return forward
 
 

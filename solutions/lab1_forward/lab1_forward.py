@@ -217,7 +217,7 @@ with when_done():
 #   \beta_t = 1 - \frac{\bar\alpha_t}{\bar\alpha_{t-1}} = 1 - \frac{f\big((t+1)/T\big)}{f(t/T)}$$
 #
 # The small offset $s = 0.008$ keeps the first betas from being tiny. At $u = 1$ the cosine is 0, so the last beta would
-# be exactly 1 and $\bar\alpha$ would end at exactly 0. But recovering $x_0$ from $x_t$, as lab 4 does, divides by
+# be exactly 1 and $\bar\alpha$ would end at exactly 0. But recovering $x_0$ from $x_t$, as lab 3 does, divides by
 # $\sqrt{\bar\alpha_t}$. Hence the limit: no beta exceeds `max_beta`.
 #
 # Shapes: $f$ is needed at $T + 1$ points, the betas are $T$.

@@ -827,8 +827,8 @@ with when_done():
         for hook in hooks:
             hook.remove()
     plt.figure(figsize=(6, 3), layout="constrained")
-    for (name, values), line in zip(errors.items(), ("-", "-", "--"), strict=True):  # two of them nearly coincide
-        plt.plot(stops, values, line, marker="o", label=name)
+    for (name, values), line in zip(errors.items(), ("o-", "o-", "--"), strict=True):  # two of them nearly coincide
+        plt.plot(stops, values, line, label=name)
     plt.gca().set(xlabel="t", ylabel="mean squared error of v")
     plt.grid(alpha=0.3)
     plt.legend()

@@ -896,7 +896,7 @@ class MiddleKept(_Net):
 
 @mistake("UNet")
 class TimeForAll(_Net):
-    """You gave the time vector to a Downsample or an Upsample: only a Stage takes it, see isinstance(block, Stage)."""
+    """You gave the time vector to a Downsample: only a Stage takes it, isinstance(block, Stage) tells them apart."""
 
     def go_down(self, h, emb):
         skips = [h]
@@ -904,6 +904,16 @@ class TimeForAll(_Net):
             h = block(h, emb)
             skips.append(h)
         return h, skips
+
+
+@mistake("UNet")
+class TimeForUpsample(_Net):
+    """You gave the time vector to an Upsample: on the way up too only a Stage takes it."""
+
+    def go_up(self, h, emb, skips):
+        for block in self.up:
+            h = block(self.join(h, skips.pop()) if isinstance(block, right.Stage) else h, emb)
+        return h
 
 
 @mistake("UNet")
