@@ -473,7 +473,7 @@ def learning_rate(step, steps, peak, warmup):
 # %%
 with when_done():
     curves(
-        {"rate": torch.tensor([learning_rate(i, 1500, 2e-3, 100) for i in range(1500)])},
+        {"rate": torch.tensor([learning_rate(i, 1500, 1e-3, 100) for i in range(1500)])},
         xlabel="step",
         ylabel="learning rate",
         title="1500 steps, 100 of them warm-up",
@@ -552,7 +552,7 @@ def bfloat16_is_faster(network, x, t):
 
 
 # %%
-def train_unet(images, steps, batch=64, peak=2e-3, seed=0, device=None, alphas_cumprod=None, every=0, callback=None):
+def train_unet(images, steps, batch=64, peak=1e-3, seed=0, device=None, alphas_cumprod=None, every=0, callback=None):
     """Train lab 2's U-Net to predict v, with the answers above.
 
     images: (N, 1, H, W), float32 in [-1, 1]. steps, batch: how many batches, and how large.

@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--peak", type=float, default=2e-3)
+    parser.add_argument("--peak", type=float, default=1e-3)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
