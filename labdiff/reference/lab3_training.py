@@ -172,7 +172,7 @@ def bfloat16_is_faster(network, x, t):
     return seconds(True) < 0.9 * seconds(False)
 
 
-def train_unet(images, steps, batch=64, peak=2e-3, seed=0, device=None, alphas_cumprod=None, every=0, callback=None):
+def train_unet(images, steps, batch=64, peak=1e-3, seed=0, device=None, alphas_cumprod=None, every=0, callback=None):
     """Train lab 2's U-Net to predict v, with the answers above.
 
     images: (N, 1, H, W), float32 in [-1, 1]. steps, batch: how many batches, and how large.
