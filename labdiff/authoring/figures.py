@@ -28,12 +28,13 @@ def digits() -> torch.Tensor:
 def process() -> torch.Tensor:
     """Eight digits on their way from noise, a line each: x_t at falling t, then the digit."""
     from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
-    from labdiff.reference.lab4_sampling import ddim_step, ddim_timesteps, make_denoiser
+    from labdiff.reference.lab4_sampling import ddim_sigma, ddim_step, ddim_timesteps, make_denoiser
 
     T = checkpoints.load("model")["recipe"]["T"]
     abar = torch.cat([compute_alphas_cumprod(cosine_betas(T)), torch.ones(1)])  # the last is for t = -1, no noise
     denoise = make_denoiser(checkpoints.model(), abar[:-1])
-    x = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(3))  # (B, 1, 28, 28)
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(8, 1, 28, 28, generator=generator)  # (B, 1, 28, 28)
     timesteps = [*ddim_timesteps(T, 50), -1]
     kept, wanted = [], list(SHOWN)
     with torch.inference_mode():
@@ -43,7 +44,8 @@ def process() -> torch.Tensor:
                 wanted.pop(0)
             shape = (len(x), 1, 1, 1)
             pair = [abar[i].expand(shape) for i in (t, previous)]
-            x = ddim_step(x, denoise(x, t), *pair, torch.zeros(shape), torch.zeros_like(x))
+            noise = torch.randn(x.shape, generator=generator)  # (B, 1, 28, 28)
+            x = ddim_step(x, denoise(x, t), *pair, ddim_sigma(*pair, 1.0), noise)
     return _tile(torch.stack([*kept, x], 1).flatten(0, 1), len(kept) + 1)
 
 
@@ -51,9 +53,11 @@ FIGURES: dict[str, Callable[[], torch.Tensor]] = {"digits.png": digits, "process
 
 
 def source_hash(draw: Callable[..., Any]) -> str:
-    """A hash of what a figure is made from: the code that draws it and the checkpoint."""
-    code = inspect.getsource(draw).encode()
-    return hashlib.sha256(code + checkpoints.path("model").read_bytes()).hexdigest()
+    """A hash of what something is drawn from: the code that draws it and the weights of the checkpoint."""
+    made_from = hashlib.sha256(inspect.getsource(draw).encode())
+    for name, value in sorted(checkpoints.load("model")["weights"].items()):
+        made_from.update(name.encode() + value.numpy().tobytes())
+    return made_from.hexdigest()
 
 
 def is_fresh(file: Path, draw: Callable[[], torch.Tensor]) -> bool:
