@@ -12,6 +12,7 @@ import os
 import runpy
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,9 @@ class Course:
         return self.root / "feedback" / student / lab / f"{lab}.html"
 
     def _do(self, verb: str, *arguments: str, **options: Any) -> None:
-        with on_path():
+        with on_path(), warnings.catch_warnings():
+            # nbgrader's own use of SQLAlchemy warns on every submission; nothing a reader could act on
+            warnings.filterwarnings("ignore", message="Object of type", module="nbgrader")
             done = getattr(self.api, verb)(*arguments, **options)
         if not done["success"]:
             raise CourseError(f"nbgrader {verb} {' '.join(arguments)} failed:\n{done.get('log') or done.get('error')}")
