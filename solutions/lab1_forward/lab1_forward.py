@@ -363,7 +363,7 @@ def posterior_variance(betas, alphas_cumprod):
 #   + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t$$
 #
 # It is a compromise between where the path began and where it is now. Look closely at the second weight: it has
-# $\sqrt{\alpha_t}$, the one step, and not $\sqrt{\bar\alpha_t}$, all of them. A published lab has the bar there by
+# $\sqrt{\alpha_t}$, the one step, and not $\sqrt{\bar\alpha_t}$, all of them. An earlier lab had the bar there by
 # mistake, and its pictures still look fine at most steps. That is why we check numbers and not pictures.
 #
 # Compute the two weights in this form. The second bracket as it stands divides by $1 - \bar\alpha_{t-1}$, which is 0
