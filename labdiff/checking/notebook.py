@@ -191,7 +191,7 @@ def as_html(verdict: Verdict, notes: list[str]) -> str:
     colour = COLOURS[verdict.status]
     rows = "".join(
         f'<tr><td style="color:{COLOURS[RIGHT if p.passed else WRONG]};text-align:center">{MARKS[p.passed]}</td>'
-        f'<td style="text-align:left">{html.escape(p.name)}</td>'
+        f'<td style="text-align:left;padding:0 .6em">{html.escape(p.name)}</td>'
         f'<td style="text-align:left">{html.escape(p.message)}</td></tr>'
         for p in verdict.parts
     )
