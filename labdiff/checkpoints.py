@@ -89,9 +89,7 @@ def fit(network: torch.nn.Module, name: str | Path = "model") -> torch.nn.Module
     own = network.state_dict()
     for key, value in weights.items():
         if key not in own:
-            raise CheckpointError(
-                f"Your network has no parameter {key}, which the checkpoint holds: {_near(key, own)}."
-            )
+            raise CheckpointError(f"Your network has no parameter {key}, which the checkpoint holds. {_near(key, own)}")
         if own[key].shape != value.shape:
             raise CheckpointError(
                 f"The parameter {key} has the shape {tuple(own[key].shape)} in your network "

@@ -77,7 +77,10 @@ def test_a_network_that_does_not_fit_learns_which_parameter_and_which_shape(smal
         CheckpointError, match=r"linear1.weight has the shape \(64, 16\) in your network and \(32, 8\) in the"
     ):
         checkpoints.fit(UNet(**{**SMALL, "channels": 16}), file)
-    with pytest.raises(CheckpointError, match=r"Your network has no parameter time_mlp"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"Your network has no parameter time_mlp\S+, which the checkpoint holds\. Did you mean weight\?$",
+    ):
         checkpoints.fit(torch.nn.Linear(2, 2), file)
     network = UNet(**SMALL)
     network.extra = torch.nn.Parameter(torch.zeros(1))

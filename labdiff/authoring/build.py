@@ -210,8 +210,9 @@ def _build_golden(lab: Lab, folder: Path, made: Build) -> None:
             verdict = judge(exercise, run_probe(exercise, answer, golden.SEED), outputs)
             if verdict.status != RIGHT:
                 raise SourceError(f"{lab.name}: the variant {title} of {name} does not pass: {verdict.parts}")
+        wrong_outputs = {}
         for title, answer in mistakes.get(name, {}).items():
-            got = run_probe(exercise, answer, golden.SEED)
+            got = wrong_outputs[title] = run_probe(exercise, answer, golden.SEED)
             verdict = judge(exercise, got, outputs)
             wrong = [part.name for part in verdict.parts if not part.passed]
             if not wrong:
@@ -219,7 +220,7 @@ def _build_golden(lab: Lab, folder: Path, made: Build) -> None:
             all_prints = fingerprint(got, exercise)
             prints[name][proofs.hint_of(answer)] = {part: all_prints[part] for part in wrong}
         for title, answer in mistakes.get(name, {}).items():
-            said = judge(exercise, run_probe(exercise, answer, golden.SEED), outputs, prints[name]).hint
+            said = judge(exercise, wrong_outputs[title], outputs, prints[name]).hint
             if said != proofs.hint_of(answer):
                 raise SourceError(f"{lab.name}: the mistake {title} of {name} gets another one's hint: {said!r}")
     for name, parts in expected.items():
