@@ -28,7 +28,9 @@ def try_on(answer, right=lambda x: 2 * x, **options):
         probe=lambda answer, x: {"a matrix": lambda: answer(x), "a row": lambda: answer(x[:1])},
         **options,
     )
-    return judge(exercise, run_probe(exercise, answer, 1), run_probe(exercise, right, 1))
+    return judge(
+        exercise, run_probe(exercise, answer, exercise.drawn(1)), run_probe(exercise, right, exercise.drawn(1))
+    )
 
 
 @pytest.mark.parametrize(

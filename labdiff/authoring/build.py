@@ -201,18 +201,18 @@ def _build_golden(lab: Lab, folder: Path, made: Build) -> None:
     expected: golden.Expected = {}
     prints: golden.Mistakes = {}
     for name, exercise in lab.exercises.items():
-        outputs = run_probe(exercise, answers[name], golden.SEED)
+        outputs = run_probe(exercise, answers[name], exercise.drawn(golden.SEED))
         for part, output in outputs.items():
             if output.error or output.changed:
                 raise SourceError(f"{lab.name}: the reference's {name} fails on {part!r}: {output}")
         expected[name], prints[name] = outputs, {}
         for title, answer in variants.get(name, {}).items():
-            verdict = judge(exercise, run_probe(exercise, answer, golden.SEED), outputs)
+            verdict = judge(exercise, run_probe(exercise, answer, exercise.drawn(golden.SEED)), outputs)
             if verdict.status != RIGHT:
                 raise SourceError(f"{lab.name}: the variant {title} of {name} does not pass: {verdict.parts}")
         wrong_outputs = {}
         for title, answer in mistakes.get(name, {}).items():
-            got = wrong_outputs[title] = run_probe(exercise, answer, golden.SEED)
+            got = wrong_outputs[title] = run_probe(exercise, answer, exercise.drawn(golden.SEED))
             verdict = judge(exercise, got, outputs)
             wrong = [part.name for part in verdict.parts if not part.passed]
             if not wrong:

@@ -47,12 +47,12 @@ def check(answer: Any) -> float | None:
 def verdict_of(exercise: Exercise, answer: Any) -> Verdict:
     """Judge an answer against the golden answers, on the CPU and, where there is one, on the GPU."""
     expected, mistakes = _golden(exercise.lab)
-    got = run_probe(exercise, answer, golden.SEED)
+    got = run_probe(exercise, answer, exercise.drawn(golden.SEED))
     verdict = judge(exercise, got, expected[exercise.name], mistakes.get(exercise.name))
     if verdict.status == RIGHT and torch.cuda.is_available():
         precise = torch.backends.cudnn.flags(allow_tf32=False)
         with precise:
-            got = run_probe(exercise, answer, golden.SEED, device="cuda")
+            got = run_probe(exercise, answer, exercise.drawn(golden.SEED), device="cuda")
         loose = functools.partial(Exercise, **{**vars(exercise), "rtol": 20 * exercise.rtol})()
         failed = [p for p in judge(loose, got, expected[exercise.name]).parts if not p.passed]
         if failed:

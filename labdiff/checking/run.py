@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from labdiff.exercises import Draw, Exercise
+from labdiff.exercises import Exercise
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NOT_DONE = "NotImplementedError"
@@ -41,14 +41,12 @@ class Output:
         return self.error.startswith(NOT_DONE)
 
 
-def run_probe(exercise: Exercise, answer: Any, seed: int, device: str = "cpu") -> dict[str, Output]:
-    """Try an answer on the inputs of a seed.
+def run_probe(exercise: Exercise, answer: Any, inputs: dict[str, Any], device: str = "cpu") -> dict[str, Output]:
+    """Try an answer on inputs that `exercise.drawn(seed)` made; each part gets copies of its own.
 
     Returns the output of each part, in the probe's order. Nothing that the answer raises
-    comes out as an exception; it is in `Output.error`. Raises what the exercise's own
-    `inputs` raises, since that is a fault of ours.
+    comes out as an exception; it is in `Output.error`.
     """
-    inputs = exercise.inputs(Draw(seed))
     outputs: dict[str, Output] = {}
     for name in _parts(exercise, answer, _copy(inputs, device)):
         stopped = any(output.error.startswith(STOPPED) for output in outputs.values())

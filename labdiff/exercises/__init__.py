@@ -51,6 +51,14 @@ class Draw:
         """Integers in [low, high), int64."""
         return torch.from_numpy(self.stream.randint(low, high, shape).astype(np.int64))
 
+    def integer(self, low: int, high: int) -> int:
+        """One integer in [low, high)."""
+        return int(self.stream.randint(low, high))
+
+    def number(self, low: float, high: float) -> float:
+        """One number uniform in [low, high)."""
+        return float(self.stream.uniform(low, high))
+
     def timesteps(self, n: int, T: int) -> torch.Tensor:
         """n timesteps in [0, T), (n,), int64; all different where n <= T."""
         return torch.from_numpy(self.stream.choice(T, n, replace=n > T).astype(np.int64))
@@ -103,6 +111,10 @@ class Exercise:
     inputs: Callable[[Draw], dict[str, Any]]
     probe: Probe
     rtol: float = 1e-4
+
+    def drawn(self, seed: int) -> dict[str, Any]:
+        """The inputs of a seed: name -> tensor, number, text, or a list or tuple of these."""
+        return self.inputs(Draw(seed))
 
 
 @dataclass(frozen=True)

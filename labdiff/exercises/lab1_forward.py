@@ -9,20 +9,26 @@ LAB = Lab("lab1_forward", "The forward process")
     points=1,
     minutes=3,
     difficulty=1,
-    inputs=lambda draw: {},
+    inputs=lambda draw: {
+        "T": draw.integer(300, 1200),
+        "start": draw.number(1e-4, 1e-3),
+        "end": draw.number(0.02, 0.06),
+        "few": draw.integer(5, 9),
+        "some": draw.integer(30, 70),
+    },
     hints=(
         "The values are equally spaced, and both ends belong to them. Which torch function does that?",
         "torch.linspace(start, end, n) returns n values, the first of them start and the last of them end.",
         "return torch.linspace(beta_start, beta_end, T)",
     ),
 )
-def linear_betas(answer):
+def linear_betas(answer, T, start, end, few, some):
     """linear_betas(T, beta_start, beta_end) -> (T,)"""
     return {
-        "1000 steps": lambda: answer(1000, 1e-4, 0.02),
-        "7 steps, other ends": lambda: answer(7, 0.03, 0.4),
-        "the defaults": lambda: answer(50),
-        "a single step": lambda: answer(1, 0.1, 0.2),
+        "hundreds of steps": lambda: answer(T, start, end),
+        "a few steps, other ends": lambda: answer(few, 10 * start, 10 * end),
+        "the defaults": lambda: answer(some),
+        "a single step": lambda: answer(1, start, end),
     }
 
 
@@ -30,7 +36,13 @@ def linear_betas(answer):
     points=2,
     minutes=10,
     difficulty=2,
-    inputs=lambda draw: {},
+    inputs=lambda draw: {
+        "T": draw.integer(80, 140),
+        "few": draw.integer(5, 9),
+        "some": draw.integer(16, 28),
+        "s": draw.number(0.06, 0.2),
+        "limit": draw.number(0.4, 0.7),
+    },
     hints=(
         "Begin with f on T + 1 points, u = 0, 1/T, ..., 1. A beta compares two neighbours of f.",
         "f(u) = cos(((u + s) / (1 + s)) * pi / 2) squared, and beta_t = 1 - f[t + 1] / f[t], at most max_beta.",
@@ -39,13 +51,13 @@ def linear_betas(answer):
     ),
     rtol=2e-4,
 )
-def cosine_betas(answer):
+def cosine_betas(answer, T, few, some, s, limit):
     """cosine_betas(T, s, max_beta) -> (T,)"""
     return {
-        "100 steps": lambda: answer(100),
-        "5 steps": lambda: answer(5),
-        "another offset s": lambda: answer(20, s=0.1),
-        "another max_beta": lambda: answer(20, max_beta=0.5),
+        "about a hundred steps": lambda: answer(T),
+        "a few steps": lambda: answer(few),
+        "another offset s": lambda: answer(some, s=s),
+        "another max_beta": lambda: answer(some, max_beta=limit),
         # 0.003 more, since 1 minus a ratio in float32 knows a beta of 4e-5 to 1e-7 only
         "the first of 1000 steps": lambda: answer(1000)[:12] + 0.003,
     }

@@ -180,7 +180,7 @@ def _whole(timesteps):
     minutes=6,
     difficulty=1,
     # n - 1 is odd in every part with a fraction, so that no value lies halfway between two integers
-    inputs=lambda draw: {"T": int(draw.integers(200, 900)), "n": 2 * int(draw.integers(4, 12))},
+    inputs=lambda draw: {"T": draw.integer(200, 900), "n": 2 * draw.integer(4, 12)},
     hints=(
         "n points make n - 1 equal gaps. Which torch function spaces values equally, both ends included, and can it "
         "count down?",
@@ -192,8 +192,8 @@ def _whole(timesteps):
 def ddim_timesteps(answer, T, n):
     """ddim_timesteps(T, n) -> n ints, falling"""
     return {
+        "some of many": lambda: _whole(answer(T, n)),
         "6 of 1000": lambda: _whole(answer(1000, 6)),
-        "other numbers": lambda: _whole(answer(T, n)),
         "every step": lambda: _whole(answer(30, 30)),
         "two steps": lambda: _whole(answer(T, 2)),
         "a single step": lambda: _whole(answer(T, 1)),
