@@ -21,7 +21,7 @@ def main() -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("demo"),
 ) -> None:
-    """Grade an example submission, write its feedback page, and draw 64 digits; under two minutes."""
+    """Grade a class of twelve example submissions, write a feedback page, and draw 64 digits."""
     from labdiff.grading.course import CourseError
     from labdiff.grading.demo import demo as run
 
@@ -51,6 +51,39 @@ def build(
         raise typer.Exit(fail("Run `labdiff build` and commit what it writes."))
     if not made.stale:
         print("Everything built is fresh.")
+
+
+class Isolation(str, Enum):
+    """Where a student's code runs."""
+
+    bubblewrap = "bubblewrap"
+    none = "none"
+
+
+@app.command()
+def grade(
+    notebook: Annotated[Path, typer.Argument(help="A submission.", exists=True, dir_okay=False)],
+    lab: Annotated[str | None, typer.Option(help="The lab it answers; found out unless given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the hidden inputs; drawn unless given.")] = None,
+    carry: Annotated[bool, typer.Option(help="Marks for right work that relies on a wrong answer above it.")] = True,
+    isolation: Annotated[
+        Isolation, typer.Option(help='"none" runs the submission with your own rights: grade only what you trust.')
+    ] = Isolation.bubblewrap,
+) -> None:
+    """Grade one submission in a sandbox and print its marks; exits 0 where it could be graded."""
+    from labdiff.grading.grade import grade as run
+    from labdiff.grading.sandbox import SandboxError
+
+    try:
+        report = run(notebook, lab, seed=seed, isolation=isolation.value, carry=carry)
+    except KeyError as error:
+        raise typer.Exit(fail(error.args[0])) from error
+    except (SandboxError, OSError) as error:
+        raise typer.Exit(fail(str(error))) from error
+    print(report.to_json() if as_json else report.as_text())
+    if report.problem:
+        raise typer.Exit(fail(report.problem))
 
 
 class Checkpoint(str, Enum):

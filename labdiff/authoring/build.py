@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 from labdiff import data
-from labdiff.authoring import figures, proofs, source
+from labdiff.authoring import example_class, figures, proofs, source
 from labdiff.authoring.source import SourceError
 from labdiff.checking import golden
 from labdiff.checking.judge import RIGHT, fingerprint, judge, same_fingerprint, seal
@@ -90,12 +90,12 @@ def build_lab(lab: Lab, made: Build) -> None:
     _build_golden(lab, folder, made)
     correction = folder / f"{lab.name}.ipynb"
     _keep_or_make_outputs(notebook, correction, made)
-    made.write(correction, _text(notebook))
+    made.write(correction, example_class.text(notebook))
     student = _student_notebook(lab.name, notebook)
-    made.write(made.root / "notebooks" / lab.name / f"{lab.name}.ipynb", _text(student))
-    if lab.name == EXAMPLE_OF:
-        example = made.root / "labdiff" / "grading" / "example_submission.ipynb"
-        made.write(example, _text(_example_submission(student, notebook, folder)))
+    made.write(made.root / "notebooks" / lab.name / f"{lab.name}.ipynb", example_class.text(student))
+    if lab.name == example_class.LAB:
+        for name, text in example_class.build(student, notebook, folder, lab).items():
+            made.write(made.root / example_class.FOLDER / f"{name}.ipynb", text)
 
 
 def repository(root: Path) -> str:
@@ -104,10 +104,6 @@ def repository(root: Path) -> str:
     if not found:
         raise SourceError("pyproject.toml has no Repository under [project.urls]: the badge needs it.")
     return found.group(1)
-
-
-def _text(notebook: NotebookNode) -> str:
-    return json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 # --- outputs ----------------------------------------------------------------------------------
@@ -166,25 +162,6 @@ def _student_notebook(lab: str, notebook: NotebookNode) -> NotebookNode:
         released = nbformat.read(Course(Path(folder)).release(lab), as_version=4)
     released.metadata.pop("labdiff", None)
     return released
-
-
-# What the example submission of `labdiff demo` answers wrongly, and what it leaves out; the rest is right.
-EXAMPLE_OF = "lab1_forward"
-EXAMPLE_WRONG = {
-    "extract": "four_axes_always",
-    "q_step": "in_place",
-    "q_sample": "noise_by_variance",
-    "posterior_mean": "abar_for_alpha",
-}
-EXAMPLE_LEFT_OUT = ("cosine_betas", "posterior_variance")
-
-
-def _example_submission(student: NotebookNode, correction: NotebookNode, folder: Path) -> NotebookNode:
-    mistakes = proofs.load(folder / "mistakes.py", "mistake")
-    answers = {c.metadata.nbgrader.grade_id: c.source for c in correction.cells if "nbgrader" in c.metadata}
-    right = {name: source.without_marks(text) for name, text in answers.items() if name not in EXAMPLE_LEFT_OUT}
-    wrong = {name: source.as_answer(mistakes[name][title], name) for name, title in EXAMPLE_WRONG.items()}
-    return source.fill(student, right | wrong)
 
 
 # --- golden answers ---------------------------------------------------------------------------

@@ -8,11 +8,16 @@ docstring of each is the hint a student reads when their outputs match it.
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import inspect
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
+
+from labdiff.exercises import find, lab
+from labdiff.grading.mending import needed
 
 Answer = TypeVar("Answer", bound=Callable[..., Any])
 
@@ -52,3 +57,66 @@ def hint_of(answer: Any) -> str:
     if not text:
         raise ValueError(f"The mistake {answer.__name__} has no docstring: its docstring is the hint.")
     return text
+
+
+def as_answer(file: Path, title: str, exercise: str) -> str:
+    """The source of a mistake or variant, as a student would have written it: named for its exercise, complete.
+
+    file: mistakes.py or variants.py. title: the answer's name there. What it needs of the file, and of
+    the reference where it derives from that, comes along; its marks and its hint do not.
+    """
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    references = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in body
+        if isinstance(node, ast.ImportFrom) and node.module == "labdiff.reference"
+        for alias in node.names
+    }
+    kept = needed(body, {title})
+    imports = [n for n in kept if isinstance(n, (ast.Import, ast.ImportFrom)) and not _of_labdiff(n)]
+    rest = [n for n in kept if not isinstance(n, (ast.Import, ast.ImportFrom))]
+    for node in rest:
+        if getattr(node, "name", None) == title:
+            node.decorator_list = [each for each in node.decorator_list if not _marks(each)]
+            node.body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+    asked = lab(find(exercise).lab).exercises  # only these names could meet other answers of the notebook
+    inlined = _Inlined(references, {title: exercise}, asked)
+    rest = [inlined.definition(node) for node in rest]
+    for module, names in inlined.taken.items():
+        found = importlib.util.find_spec(module)
+        source = ast.parse(Path(found.origin).read_text(encoding="utf-8")).body
+        part = needed(source, names)
+        prefixed = {name: f"_right_{name}" for name in asked}
+        rest = [_Inlined({}, prefixed).definition(node) for node in part] + rest
+    return ast.unparse(ast.Module([*imports, *rest], []))
+
+
+def _marks(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") in ("mistake", "variant")
+
+
+def _of_labdiff(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module in ("labdiff.authoring", "labdiff.reference", "__future__")
+
+
+class _Inlined(ast.NodeTransformer):
+    """Renames definitions, and replaces `right.X` by X, or `_right_X` where X is asked; `taken` says which X."""
+
+    def __init__(self, references: dict[str, str], renamed: dict[str, str], asked: Iterable[str] = ()):
+        self.references, self.renamed, self.asked = references, renamed, asked
+        self.taken: dict[str, set[str]] = {}
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if isinstance(node.value, ast.Name) and node.value.id in self.references:
+            self.taken.setdefault(self.references[node.value.id], set()).add(node.attr)
+            return ast.Name(f"_right_{node.attr}" if node.attr in self.asked else node.attr, node.ctx)
+        return self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Name(self.renamed.get(node.id, node.id), node.ctx)
+
+    def definition(self, node: ast.stmt) -> ast.stmt:
+        """A statement of a module, renamed where it defines one of the names."""
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            node.name = self.renamed.get(node.name, node.name)
+        return self.visit(node)

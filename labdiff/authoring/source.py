@@ -10,15 +10,11 @@ from __future__ import annotations
 import ast
 import copy
 import hashlib
-import inspect
 import re
 import subprocess
 import sys
-import textwrap
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jupytext
 import nbformat
@@ -166,17 +162,6 @@ def fill(notebook: NotebookNode, answers: dict[str, str]) -> NotebookNode:
         if name in answers:
             cell.source = answers[name]
     return filled
-
-
-def as_answer(answer: Callable[..., Any], exercise: str) -> str:
-    """The source of a mistake or variant, as a student would have written it: renamed, unmarked, no hint."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(answer)))
-    definition = tree.body[0]
-    assert isinstance(definition, (ast.FunctionDef, ast.ClassDef))
-    definition.name, definition.decorator_list = exercise, []
-    if ast.get_docstring(definition) and len(definition.body) > 1:
-        definition.body = definition.body[1:]
-    return ast.unparse(tree)
 
 
 def code_hash(notebook: NotebookNode) -> str:

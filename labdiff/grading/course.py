@@ -1,8 +1,4 @@
-"""A course folder of nbgrader: release a lab, grade what was submitted, write feedback.
-
-This is stock nbgrader, which runs a submission with the rights of whoever grades it. Grade
-only what you would run yourself.
-"""
+"""A course folder of nbgrader: release a lab, grade what was submitted in the sandbox, write feedback."""
 
 from __future__ import annotations
 
@@ -21,6 +17,7 @@ from typing import Any
 import nbformat
 
 from labdiff.checking.notebook import MIME
+from labdiff.grading.report import CARRIED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,15 +35,17 @@ class Row:
     max_score: float
     status: str
     hint: str
+    carried: bool = False
 
 
 class Course:
-    """nbgrader on one folder, with an SQLite gradebook in it.
+    """nbgrader on one folder, with an SQLite gradebook in it, as nbgrader_config.py sets it up.
 
     root: the folder; solutions/ and notebooks/, submitted/, autograded/ and feedback/ lie in it.
+    isolation: see `grade`. seed: of the hidden inputs; drawn for each run unless given.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, isolation: str = "bubblewrap", seed: int | None = None):
         from nbgrader.apps import NbGraderAPI
 
         logging.getLogger("traitlets").setLevel(logging.ERROR)
@@ -54,6 +53,8 @@ class Course:
         config = settings()
         config.CourseDirectory.root = str(self.root)
         config.CourseDirectory.db_url = f"sqlite:///{self.root / 'gradebook.db'}"
+        config.GradeInSandbox.isolation = isolation
+        config.GradeInSandbox.seed = seed
         with on_path():
             self.api = NbGraderAPI(config=config)
         self.api.log.setLevel(logging.ERROR)
@@ -71,8 +72,7 @@ class Course:
 
     def autograde(self, lab: str, student: str) -> list[Row]:
         """Grade a submission and return its results in the notebook's order."""
-        with _environment(NBGRADER_EXECUTION="autograde"):
-            self._do("autograde", lab, student, force=True, create=True)
+        self._do("autograde", lab, student, force=True, create=True)
         return self.results(lab, student)
 
     def results(self, lab: str, student: str) -> list[Row]:
@@ -88,7 +88,8 @@ class Course:
                 score, worth, manual = grades[name]
                 said = _verdict(cell)
                 status = "waits for a person" if manual else said.get("status", "marked")
-                rows.append(Row(name.removeprefix("check-"), score, worth, status, _why(said)))
+                carried = said.get("basis") == CARRIED
+                rows.append(Row(name.removeprefix("check-"), score, worth, status, _why(said), carried))
         return rows
 
     def feedback(self, lab: str, student: str) -> Path:

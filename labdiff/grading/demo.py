@@ -1,4 +1,4 @@
-"""`labdiff demo`: grade an example submission of lab 1, write its feedback, draw 64 digits."""
+"""`labdiff demo`: grade a class of twelve example submissions of lab 1, write a feedback page, draw 64 digits."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import shutil
 import textwrap
 from pathlib import Path
 
+from labdiff import exercises
 from labdiff.grading.course import ROOT, Course, Row
 
-LAB, STUDENT = "lab1_forward", "ada"
-EXAMPLE = Path(__file__).parent / "example_submission.ipynb"
+LAB = "lab1_forward"
+EXAMPLES = ROOT / "tests" / "class"  # built, see labdiff/authoring/example_class.py
+SHOWN = "chen"  # whose results are printed in full
 
 
 def demo(out: Path) -> None:
@@ -18,16 +20,29 @@ def demo(out: Path) -> None:
 
     Needs no network and no MNIST: the offline digits serve. Raises CourseError where nbgrader fails.
     """
+    from labdiff.grading.sandbox import SandboxError, check_isolation
+
     os.environ["LABDIFF_DATA"] = "offline"
+    isolation = "bubblewrap"
+    try:
+        check_isolation(isolation)
+    except SandboxError as error:
+        isolation = "none"
+        print(f"{error}\nThese examples are our own, so the demo goes on without a sandbox.\n")
     out.mkdir(parents=True, exist_ok=True)
     shutil.copytree(ROOT / "solutions" / LAB, out / "solutions" / LAB, dirs_exist_ok=True)
-    course = Course(out)
-    print(f"Releasing {LAB} and grading {STUDENT}'s submission through nbgrader ...", flush=True)
+    course = Course(out, isolation=isolation)
     course.release(LAB)
-    course.submit(LAB, STUDENT, EXAMPLE)
-    rows = course.autograde(LAB, STUDENT)
-    print(table(rows))
-    page = course.feedback(LAB, STUDENT)
+    students = sorted(file.stem for file in EXAMPLES.glob("*.ipynb"))
+    for student in students:
+        course.submit(LAB, student, EXAMPLES / f"{student}.ipynb")
+    print(f"Grading {len(students)} submissions of {LAB} through nbgrader, isolation: {isolation} ...", flush=True)
+    graded = {}
+    for student in students:
+        graded[student] = course.autograde(LAB, student)
+        print(summary(student, graded[student]), flush=True)
+    print(f"\n{SHOWN}'s results in full:\n\n{table(graded[SHOWN])}")
+    page = course.feedback(LAB, SHOWN)
     print("\nDrawing 64 digits from checkpoints/model.ckpt ...", flush=True)
     picture = draw_digits(out / "digits.png")
     print(f"\nFeedback page   {page}\nGradebook       {out.resolve() / 'gradebook.db'}\nDigits          {picture}")
@@ -41,6 +56,22 @@ def draw_digits(file: Path, n: int = 64) -> Path:
 
     save_grid(draw(n), file, columns=16)
     return file.resolve()
+
+
+def summary(student: str, rows: list[Row]) -> str:
+    """One line about a submission: its marks, and what a person should know."""
+    marked = [row for row in rows if row.name in exercises.lab(LAB).exercises]
+    total, worth = sum(row.score or 0 for row in marked), sum(row.max_score for row in marked)
+    counts = [
+        (sum(row.status == "right" for row in marked), "right"),
+        (sum(row.status == "wrong" for row in marked), "wrong"),
+        (sum(row.status == "not done" for row in marked), "not done"),
+        (sum(row.carried for row in marked), "carried forward"),
+        (sum(row.status == "waits for a person" for row in rows), "for a person"),
+    ]
+    said = {row.hint for row in marked}
+    what = ", ".join(f"{n} {kind}" for n, kind in counts if n) if len(said) > 1 or said == {""} else said.pop()
+    return f"  {student:<8} {total:>5g} / {worth:<4g} {what}"
 
 
 def table(rows: list[Row]) -> str:

@@ -1,0 +1,272 @@
+"""`grade`: from a notebook to marks, without believing anything that the notebook says of itself."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from labdiff import exercises
+from labdiff.checking import golden
+from labdiff.checking.judge import NOT_DONE, RIGHT, WRONG, Verdict, judge
+from labdiff.checking.run import Output, run_probe
+from labdiff.exercises import Exercise, Lab
+from labdiff.grading import sandbox
+from labdiff.grading.mending import Cell, Program, Unreadable, mend, needed, program, read, recognise
+from labdiff.grading.packing import Malformed, unpack
+from labdiff.grading.report import CARRIED, OWN, Report, Result
+from labdiff.grading.sandbox import Limits
+
+Outputs = dict[str, Output]
+
+
+def new_seed() -> int:
+    """A seed that nobody knows, for one grading run; a class shares one, so that all are asked the same."""
+    return secrets.randbelow(2**31)
+
+
+def grade(
+    notebook: str | Path | bytes | dict[str, Any],
+    lab: str | None = None,
+    *,
+    seed: int | None = None,
+    reference: str | Path | None = None,
+    isolation: str = "bubblewrap",
+    carry: bool = True,
+    limits: Limits | None = None,
+) -> Report:
+    """Grade one submission.
+
+    notebook: a path, a file's bytes or a parsed notebook. lab: its name; found out unless given.
+    seed: of the hidden inputs; drawn unless given, and in the report. reference: the file of the
+    right answers, labdiff/reference/<lab>.py unless given. isolation: "bubblewrap" or "none".
+    carry: grade an answer that relies on a wrong one as if that were right, too.
+
+    What cannot be graded is a report with a `problem` and no marks. Raises OSError where there
+    is no such file, KeyError where there is no such lab, sandbox.SandboxError where there is no
+    sandbox, FileNotFoundError where the reference is missing.
+    """
+    started = time.monotonic()
+    seed = new_seed() if seed is None else seed
+    limits = limits or Limits()
+    try:
+        cells = read(notebook)
+        asked = exercises.lab(lab or recognise(cells))
+        cells = mend(cells, asked)
+    except Unreadable as error:
+        return ungraded(lab or "", seed, isolation, str(error))
+    submission = _Submission(asked, cells, seed, reference_file(asked.name, reference), isolation, limits)
+    results = submission.results()
+    if carry:
+        submission.carry_forward(results)
+    submission.explain(results)
+    questions = [{"name": q.name, "max_score": q.points} for q in asked.questions.values()]
+    seconds = round(time.monotonic() - started, 3)
+    return Report(asked.name, seed, isolation, results, questions, submission.problem, seconds)
+
+
+def ungraded(lab: str, seed: int, isolation: str, problem: str) -> Report:
+    """The report of a submission that cannot be graded: no marks, and why."""
+    asked = exercises.lab(lab).exercises.values() if lab else ()
+    none = [Result(e.name, NOT_DONE, 0.0, e.points, 0.0, hint=problem) for e in asked]
+    return Report(lab, seed, isolation, none, problem=problem)
+
+
+def reference_file(lab: str, given: str | Path | None = None) -> Path:
+    """The file of a lab's right answers. Raises FileNotFoundError where there is none."""
+    file = Path(given) if given else sandbox.PACKAGE / "reference" / f"{lab}.py"
+    if not file.exists():
+        raise FileNotFoundError(
+            f"The right answers of {lab} are not here: {file} is missing. Run `labdiff build {lab}`."
+        )
+    return file
+
+
+@functools.lru_cache(maxsize=16)
+def expected_outputs(lab: str, seed: int, reference: Path) -> dict[str, Outputs]:
+    """What the right answers give on the inputs of a seed; computed once for a whole class."""
+    spec = importlib.util.spec_from_file_location(f"labdiff.reference.{lab}", reference)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {
+        name: run_probe(exercise, getattr(module, name), exercise.drawn(seed))
+        for name, exercise in exercises.lab(lab).exercises.items()
+    }
+
+
+class _Submission:
+    """One submission on its way to marks."""
+
+    def __init__(self, lab: Lab, cells: list[Cell], seed: int, reference: Path, isolation: str, limits: Limits):
+        self.lab, self.seed, self.reference = lab, seed, reference
+        self.isolation, self.limits = isolation, limits
+        self.program: Program = program(cells, lab)
+        self.expected = expected_outputs(lab.name, seed, reference)
+        self.problem = ""
+
+    def results(self) -> list[Result]:
+        """Each exercise on the student's own answers."""
+        cells, said = self._run(list(self.lab.exercises), [])
+        if not said:
+            self.problem = "The sandbox ended before any answer could be tried: a person should look at this one."
+        return [self._result(exercise, said.get(name), cells) for name, exercise in self.lab.exercises.items()]
+
+    def carry_forward(self, results: list[Result]) -> None:
+        """Try each wrong answer that relies on wrong ones above it again, with the right ones in their place."""
+        for result in results:
+            upstream = self.upstream(result, results)
+            if not upstream:
+                continue
+            _, said = self._run([result.name], upstream)
+            verdict = self._verdict(self.lab.exercises[result.name], said.get(result.name))
+            if verdict and verdict.score > result.score:
+                # of this run only the marks come out: its outputs were made beside right answers
+                result.score, result.basis, result.replaced = verdict.score, CARRIED, upstream
+
+    def upstream(self, result: Result, results: list[Result]) -> list[str]:
+        """The wrong answers above a wrong one that it relies on, as far as the student wrote it at all."""
+        if result.status == RIGHT or result.name not in self.program.defined:
+            return []
+        above = results[: [each.name for each in results].index(result.name)]
+        uses = self.program.uses[result.name]
+        return [each.name for each in above if each.name in uses and each.status != RIGHT]
+
+    def explain(self, results: list[Result]) -> None:
+        """Say which wrong answer another one relies on."""
+        for result in results:
+            upstream = self.upstream(result, results)
+            if not upstream:
+                continue
+            if result.status == NOT_DONE:  # it was written, and ended where it called what was not
+                result.status = WRONG
+            names = " and ".join(upstream)
+            right = result.score == result.max_score
+            if result.basis == CARRIED:
+                result.hint = f"{'Right' if right else 'Better'} once {names} is: the mistake is up there."
+            elif not result.hint:
+                result.hint = f"Your answer calls {names}, which is not right yet: mend that first."
+
+    def _run(self, names: list[str], replaced: list[str]) -> tuple[dict[int, dict], dict[str, tuple[dict, bytes]]]:
+        """Run the cells and try the named exercises: what was said of each cell, and of each exercise."""
+        tried = {
+            name: [self.lab.exercises[name].drawn(self.seed), self.lab.exercises[name].drawn(golden.SEED)]
+            for name in names
+        }
+        job = {
+            "cells": self.program.cells,
+            "exercises": tried,
+            "replaced": replaced,
+            "reference": answers_of(self.reference, replaced) if replaced else "",
+        }
+        cells: dict[int, dict] = {}
+        said: dict[str, tuple[dict, bytes]] = {}
+        for event, data in sandbox.run(self.lab.name, job, self.limits, self.isolation):
+            if isinstance(event.get("cell"), int):
+                cells[event["cell"]] = event
+            elif event.get("exercise") in tried:
+                said[event["exercise"]] = (event, data)
+        return cells, said
+
+    def _verdict(self, exercise: Exercise, said: tuple[dict, bytes] | None, golden_too: bool = False) -> Verdict | None:
+        """The verdict on what came out of the sandbox, on hidden inputs or on the notebook's; None without any."""
+        if not said or _text(said[0].get("stopped")):
+            return None
+        try:
+            hidden, known = (_outputs(tree) for tree in _pair(unpack(said[1])))
+        except Malformed:
+            return None
+        if not golden_too:
+            return judge(exercise, hidden, self.expected[exercise.name])
+        expected, mistakes = _golden(self.lab.name)
+        return judge(exercise, known, expected[exercise.name], mistakes.get(exercise.name))
+
+    def _result(self, exercise: Exercise, said: tuple[dict, bytes] | None, cells: dict[int, dict]) -> Result:
+        name = exercise.name
+        stopped = _text(said[0].get("stopped")) if said else ""
+        seconds = said[0].get("seconds") if said else 0.0
+        seconds = round(seconds, 3) if isinstance(seconds, float) and 0 <= seconds < 1e6 else 0.0
+        defined = self.program.defined.get(name)
+        of_cell = cells.get(defined, {}) if defined is not None else {}
+        trouble = _text(of_cell.get("stopped")) or _text(of_cell.get("error"))
+        verdict = self._verdict(exercise, said)
+        if verdict is None:
+            hint = f"Your answer had to be stopped: {stopped}." if stopped else "No result of your answer came back."
+            return Result(name, WRONG, 0.0, exercise.points, 0.0, hint, stopped=stopped, seconds=seconds)
+        hint = ""
+        if verdict.status == NOT_DONE and defined is not None and trouble:
+            verdict.status, hint = WRONG, f"The cell that defines your answer did not run to its end: {trouble}"
+        elif verdict.status == WRONG:
+            known = self._verdict(exercise, said, golden_too=True)
+            hint = known.hint if known else ""
+            if known and known.status == RIGHT:
+                hint = (
+                    "Your answer is right on the inputs of the notebook's check and wrong on others: "
+                    "it fits those numbers, not the formula."
+                )
+        stopped = _text(of_cell.get("stopped"))
+        return Result(
+            name,
+            verdict.status,
+            verdict.score,
+            exercise.points,
+            verdict.score,
+            hint,
+            verdict.parts,
+            OWN,
+            [],
+            stopped,
+            seconds,
+        )
+
+
+def _pair(tree: Any) -> list[Any]:
+    if not isinstance(tree, list) or len(tree) != 2:
+        raise Malformed("not the outputs of two runs")
+    return tree
+
+
+def _outputs(tree: Any) -> Outputs:
+    """What a probe returned, rebuilt from bytes that a student's process made. Raises Malformed."""
+    import numpy as np
+
+    if not isinstance(tree, dict):
+        raise Malformed("not the parts of a probe")
+    outputs = {}
+    for part, about in tree.items():
+        if not isinstance(about, dict) or about.keys() != {"arrays", "dtypes", "texts", "error", "changed"}:
+            raise Malformed("not an output")
+        arrays, dtypes, texts = about["arrays"], about["dtypes"], about["texts"]
+        if not (
+            all(isinstance(each, dict) for each in (arrays, dtypes, texts))
+            and arrays.keys() == dtypes.keys()
+            and all(isinstance(array, np.ndarray) for array in arrays.values())
+            and all(isinstance(text, str) for text in (*dtypes.values(), *texts.values()))
+            and isinstance(about["error"], str)
+            and isinstance(about["changed"], tuple)
+            and all(isinstance(name, str) for name in about["changed"])
+        ):
+            raise Malformed("not an output")
+        short = {place: _text(text) for place, text in texts.items()}
+        outputs[part] = Output(arrays, dtypes, short, _text(about["error"]), about["changed"])
+    return outputs
+
+
+def _text(value: Any, most: int = 300) -> str:
+    """A text that a student's process may have chosen: printable, on one line, and short."""
+    text = "".join(c if c.isprintable() else " " for c in value[: 4 * most]) if isinstance(value, str) else ""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+@functools.cache
+def _golden(lab: str) -> tuple[golden.Expected, golden.Mistakes]:
+    return golden.load(golden.path(lab))
+
+
+def answers_of(reference: Path, names: list[str]) -> str:
+    """The source of some right answers and of what they need, without the other answers of the lab."""
+    return ast.unparse(ast.Module(needed(ast.parse(reference.read_text(encoding="utf-8")).body, names), []))

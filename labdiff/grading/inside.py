@@ -1,0 +1,391 @@
+"""What runs inside the sandbox: a student's cells, then the probes on what they defined.
+
+The first process runs no student's code. It forks a process for each step (a cell, then an
+exercise), so that whatever dies costs its own step only: the state before it lives on in
+the process that was forked from. Nothing here is trusted by the grader. It computes; what
+is right is decided outside, where the expected values are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import linecache
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+import types
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+import labdiff
+from labdiff import exercises
+from labdiff.checking.run import Output, explain, run_probe
+from labdiff.grading.packing import LENGTH, pack, unpack
+
+ALONE = os.getpid() == 1  # the first process of a sandbox, so all other processes here are the submission's
+POLL = 0.05  # seconds between two looks at the memory and the processes of a submission
+RESTARTS = 4
+SET_DUMPABLE, SET_CHILD_SUBREAPER = 4, 36  # prctl(2)
+
+
+@dataclass
+class State:
+    """A process that holds what the cells so far have made, and this side's end of its line."""
+
+    pid: int
+    line: socket.socket
+    made_by: int  # the cell that it ran
+
+
+class Lost(Exception):
+    """The process that held the state died while nothing was asked of it."""
+
+
+class Submission:
+    """One submission: its cells, then its exercises, each in a process of its own.
+
+    job: what `sandbox.Sandbox.run` packed. send: takes what is to be said outside.
+    """
+
+    def __init__(self, job: dict[str, Any], send: Callable[[dict[str, Any]], None]):
+        self.cells: list[str] = job["cells"]
+        self.inputs: dict[str, list[dict[str, Any]]] = job["exercises"]
+        self.names = list(self.inputs)
+        self.lab = exercises.lab(job["lab"])
+        self.replaced: list[str] = job["replaced"]
+        self.reference: str = job["reference"]
+        self.limits: dict[str, Any] = job["limits"]
+        self.send = send
+        self.deadline = time.monotonic() + self.limits["submission_seconds"]
+        self.groups: set[int] = set()
+
+    def run(self) -> None:
+        """Run the cells and the probes, and send what came of each."""
+        stopped: dict[int, str] = {}
+        for _ in range(RESTARTS):
+            try:
+                self.state = self._begin()
+                early = [i for i in range(len(self.cells)) if self._cell(i, stopped).startswith("NameError")]
+                for i in early:  # a name that a cell further down makes: in the notebook it was run after that one
+                    self._cell(i, stopped)
+                for name in self.names:
+                    self._exercise(name)
+                return
+            except Lost:
+                # a thread that a cell left behind took the state along: leave that cell out and begin again
+                stopped[self.state.made_by] = "it ended Python after it had finished"
+            finally:
+                self._clear()
+
+    def _cell(self, i: int, stopped: dict[int, str]) -> str:
+        seconds, error = 0.0, b""
+        if i not in stopped:
+            seconds, why, error = self._step(f"cell {i}", self.limits["cell_seconds"], i)
+            if why:
+                stopped[i] = why
+        said = error.decode(errors="replace")[:500]
+        self.send({"cell": i, "error": said, "stopped": stopped.get(i, ""), "seconds": seconds})
+        return said
+
+    def _exercise(self, name: str) -> None:
+        seconds, why, outputs = self._step(f"exercise {self.names.index(name)}", self.limits["exercise_seconds"], None)
+        self.send({"exercise": name, "stopped": why, "seconds": seconds}, outputs)
+
+    # --- one step: ask the state for a process, watch it, take what it says ------------------------
+
+    def _step(self, message: str, limit: float, cell: int | None) -> tuple[float, str, bytes]:
+        """Have a process forked from the state do something: seconds, why it was stopped or "", what it said.
+
+        cell: where given, the process holds the state from then on.
+        """
+        started = time.monotonic()
+        limit = min(limit, self.deadline - started)
+        if limit <= 0:
+            return 0.0, "the time for the whole submission was up", b""
+        here, there = socket.socketpair()
+        try:
+            socket.send_fds(self.state.line, [message.encode()], [there.fileno()])
+        except OSError as error:
+            raise Lost from error
+        there.close()
+        pid, said, why, status, lines = 0, b"", "", None, [here, self.state.line]
+        while not why:
+            if pid and len(said) >= LENGTH.size and len(said) >= LENGTH.size + LENGTH.unpack_from(said)[0]:
+                break
+            ready, _, _ = select.select(lines, [], [], POLL)
+            if here in ready:
+                data = here.recv(1 << 20)
+                if not data:
+                    lines.remove(here)
+                elif not pid and len(data) >= LENGTH.size:
+                    (pid,) = LENGTH.unpack_from(data)
+                    self.groups.add(pid)
+                    data = data[LENGTH.size :]
+                said += data
+            elif self.state.line in ready:
+                status = self._status()
+                why = _how_it_ended(status)
+            if time.monotonic() - started > limit:
+                why = f"it ran longer than {limit:.0f} s"
+            elif len(said) > self.limits["output_bytes"]:
+                why = f"it returned more than {self.limits['output_bytes'] >> 20} MB"
+            else:
+                why = why or self._too_much()
+        seconds = time.monotonic() - started
+        if cell is not None and not why:
+            self.state.line.close()
+            self.state = State(pid, here, cell)
+            self._clear(self.state.pid)
+            return seconds, "", said[LENGTH.size :]
+        self._clear(self.state.pid)
+        here.close()
+        if status is None:
+            self._status()
+        return seconds, why, b"" if why else said[LENGTH.size :]
+
+    def _status(self) -> int:
+        """How the process that the state forked has ended, as waitpid tells it."""
+        self.state.line.settimeout(10)
+        try:
+            data = self.state.line.recv(LENGTH.size)
+        except OSError as error:
+            raise Lost from error
+        if len(data) < LENGTH.size:
+            raise Lost
+        return LENGTH.unpack(data)[0]
+
+    def _too_much(self) -> str:
+        """What all processes of the submission together use too much of, or ""."""
+        if not ALONE:
+            return ""
+        pids, memory = _others(), 0
+        if len(pids) > self.limits["processes"]:
+            return f"it started more than {self.limits['processes']} processes"
+        for pid in pids:
+            try:
+                with open(f"/proc/{pid}/status") as status:
+                    memory += sum(int(s.split()[1]) << 10 for s in status if s.startswith(("RssAnon", "RssShmem")))
+            except (OSError, ValueError):
+                continue  # it has just ended
+        return f"it used more than {self.limits['memory'] / 2**30:g} GB" if memory > self.limits["memory"] else ""
+
+    def _clear(self, keep: int = 0) -> None:
+        """End every process but the one that holds the state."""
+        if not ALONE:
+            for group in self.groups - {keep}:
+                _signal(-group, signal.SIGKILL)
+            self.groups &= {keep}
+        else:
+            # stopped first, so that a process that keeps forking cannot outrun its end
+            seen: set[int] = set()
+            while (now := _others() - {keep}) - seen:
+                for pid in now - seen:
+                    _signal(pid, signal.SIGSTOP)
+                seen |= now
+            until = time.monotonic() + 10
+            while (now := _others() - {keep}) and time.monotonic() < until:
+                for pid in now:
+                    _signal(pid, signal.SIGKILL)
+                _reap()
+                time.sleep(0.001)
+        _reap()
+
+    # --- in the forked processes ------------------------------------------------------------------
+
+    def _begin(self) -> State:
+        """Fork the process that holds the state before the first cell."""
+        here, there = socket.socketpair()
+        pid = os.fork()
+        if pid:
+            there.close()
+            self.groups.add(pid)
+            return State(pid, here, -1)
+        try:
+            here.close()
+            os.setpgid(0, 0)
+            _restrict(self.limits, there.fileno())
+            self.namespace = fresh_namespace()
+            self.given: dict[str, Any] = {"__name__": "reference"}
+            if self.reference:
+                _remember("<reference>", self.reference)
+                exec(compile(self.reference, "<reference>", "exec"), self.given)
+            self._hold(there)
+        finally:
+            os._exit(1)
+
+    def _hold(self, line: socket.socket) -> None:
+        """Hold a state: fork a process for each step that is asked for, and tell how it ended.
+
+        A process that ran a cell then holds the state after it, in the same way.
+        """
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(line, 64, 1)
+            if not message:
+                os._exit(0)
+            pid = os.fork()
+            if pid:
+                os.close(descriptors[0])
+                line.sendall(LENGTH.pack(os.waitpid(pid, 0)[1]))
+                continue
+            line.close()
+            line = socket.socket(fileno=descriptors[0])
+            os.setpgid(0, 0)
+            line.sendall(LENGTH.pack(os.getpid()))
+            kind, number = message.decode().split()
+            said = self._execute(int(number)) if kind == "cell" else self._outputs(self.names[int(number)])
+            line.sendall(LENGTH.pack(len(said)) + said)
+            if kind == "exercise":
+                os._exit(0)
+
+    def _execute(self, i: int) -> bytes:
+        error = execute(self.cells[i], f"<cell {i + 1}>", self.namespace)
+        self.namespace.update({name: self.given[name] for name in self.replaced})
+        return error.encode(errors="replace")
+
+    def _outputs(self, name: str) -> bytes:
+        answer = self.namespace.get(name, _undefined)
+        tried = [run_probe(self.lab.exercises[name], answer, inputs) for inputs in self.inputs[name]]
+        try:
+            return pack([{part: asdict(output) for part, output in outputs.items()} for outputs in tried])
+        except TypeError as error:
+            failed = asdict(Output(error=f"TypeError: {error}"))
+            return pack([{part: failed for part in outputs} for outputs in tried])
+
+
+def _undefined(*args: Any, **kwargs: Any) -> None:
+    raise NotImplementedError
+
+
+def execute(source: str, filename: str, namespace: dict[str, Any]) -> str:
+    """Run a cell as a notebook would. Returns what it raised, in one line, or ""."""
+    _remember(filename, source)
+    try:
+        try:
+            code = compile(source, filename, "exec")
+        except SyntaxError:
+            return _execute_in_ipython(source, namespace)
+        exec(code, namespace)
+    except BaseException as error:  # SystemExit too: it ends a cell, not the notebook
+        return explain(error)
+    return ""
+
+
+def _execute_in_ipython(source: str, namespace: dict[str, Any]) -> str:
+    """For a cell with magics, shell commands or a top-level await. Imported here, since few cells need it."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell.instance(config=config, user_module=sys.modules["__main__"], user_ns=namespace)
+    # there is no shell here, and line magics such as %matplotlib are for the eyes
+    shell.system, shell.getoutput, shell.run_line_magic = _nothing, lambda *args, **kwargs: [], _nothing
+    result = shell.run_cell(source, store_history=False, silent=True)
+    error = result.error_before_exec or result.error_in_exec
+    return explain(error) if error else ""
+
+
+class _Silent(types.ModuleType):
+    """A module whose every function does nothing: nobody looks at pictures here."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _nothing
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    return None
+
+
+def fresh_namespace() -> dict[str, Any]:
+    """The names that a notebook's first cell finds."""
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    sys.modules["labdiff.plotting"] = _Silent("labdiff.plotting")
+    labdiff.check = labdiff.hint = _nothing  # type: ignore[attr-defined]
+    module.__dict__.update(display=_nothing, get_ipython=_nothing)
+    torch.manual_seed(0)
+    return module.__dict__
+
+
+def _remember(filename: str, source: str) -> None:
+    """Let tracebacks and inspect.getsource find a source that is in no file."""
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+
+
+def _restrict(limits: dict[str, Any], line: int) -> None:
+    """Limits of a submission's processes, nothing to read or print to, and no descriptor but the line."""
+    for what, most in (
+        (resource.RLIMIT_DATA, limits["process_memory"]),
+        (resource.RLIMIT_FSIZE, limits["written_bytes"]),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 256),
+        *([(resource.RLIMIT_NPROC, limits["processes"])] if ALONE else []),
+    ):
+        _, hard = resource.getrlimit(what)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (most, most))
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    os.closerange(3, line)
+    os.closerange(line + 1, 256)
+
+
+def _others() -> set[int]:
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()} - {os.getpid()}
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def _how_it_ended(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        known = {signal.SIGSEGV: "a segmentation fault", signal.SIGKILL: "for want of memory, it seems"}
+        return f"it was ended by signal {number} ({known.get(number) or signal.strsignal(number)})"
+    return f"it ended Python (exit status {os.waitstatus_to_exitcode(status)})"
+
+
+def main() -> None:
+    """Take one job from standard input, and write what comes of it to standard output."""
+    torch.set_num_threads(1)  # forks stay safe while nothing has run in parallel
+    if sys.platform == "linux":
+        # no process of the submission may look into this one, and orphans come here to be reaped
+        libc = ctypes.CDLL(None)
+        libc.prctl(SET_DUMPABLE, 0, 0, 0, 0)
+        libc.prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    outside = os.fdopen(os.dup(1), "wb")
+
+    def send(event: dict[str, Any], data: bytes = b"") -> None:
+        head = pack(event)
+        outside.write(LENGTH.pack(len(head)) + head + LENGTH.pack(len(data)) + data)
+        outside.flush()
+
+    source = sys.stdin.buffer
+    (size,) = LENGTH.unpack(source.read(LENGTH.size))
+    Submission(unpack(source.read(size)), send).run()
+    send({"end": True})
+
+
+if __name__ == "__main__":
+    main()
