@@ -81,7 +81,8 @@ def grade(
         raise typer.Exit(fail(error.args[0])) from error
     except (SandboxError, OSError) as error:
         raise typer.Exit(fail(str(error))) from error
-    print(report.to_json() if as_json else report.as_text())
+    if as_json or not report.problem:
+        print(report.to_json() if as_json else report.as_text())
     if report.problem:
         raise typer.Exit(fail(report.problem))
 

@@ -16,7 +16,7 @@ from labdiff.checking.judge import NOT_DONE, RIGHT, WRONG, Verdict, judge
 from labdiff.checking.run import Output, run_probe
 from labdiff.exercises import Exercise, Lab
 from labdiff.grading import sandbox
-from labdiff.grading.mending import Cell, Program, Unreadable, mend, needed, program, read, recognise
+from labdiff.grading.mending import Cell, Program, Unreadable, mend, needed, program, read, recognise, release
 from labdiff.grading.packing import Malformed, unpack
 from labdiff.grading.report import CARRIED, OWN, Report, Result
 from labdiff.grading.sandbox import Limits
@@ -71,7 +71,7 @@ def grade(
 
 def ungraded(lab: str, seed: int, isolation: str, problem: str) -> Report:
     """The report of a submission that cannot be graded: no marks, and why."""
-    asked = exercises.lab(lab).exercises.values() if lab else ()
+    asked = [exercises.lab(lab).exercises[name] for name in release(lab).order] if lab else []
     none = [Result(e.name, NOT_DONE, 0.0, e.points, 0.0, hint=problem) for e in asked]
     return Report(lab, seed, isolation, none, problem=problem)
 
@@ -111,10 +111,11 @@ class _Submission:
 
     def results(self) -> list[Result]:
         """Each exercise on the student's own answers."""
-        cells, said = self._run(list(self.lab.exercises), [])
+        order = release(self.lab.name).order
+        cells, said = self._run(list(order), [])
         if not said:
             self.problem = "The sandbox ended before any answer could be tried: a person should look at this one."
-        return [self._result(exercise, said.get(name), cells) for name, exercise in self.lab.exercises.items()]
+        return [self._result(self.lab.exercises[name], said.get(name), cells) for name in order]
 
     def carry_forward(self, results: list[Result]) -> None:
         """Try each wrong answer that relies on wrong ones above it again, with the right ones in their place."""

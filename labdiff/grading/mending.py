@@ -142,12 +142,14 @@ class Release:
 
     given: sources of cells that only define and import, which answers may rely on. shown: the
     statements of all other cells, as `_key` makes them. texts: every cell's text, spaces folded.
+    order: the exercises as they are asked.
     """
 
     notebook: NotebookNode
     given: tuple[str, ...]
     shown: frozenset[str]
     texts: frozenset[str]
+    order: tuple[str, ...]
 
 
 @functools.cache
@@ -158,7 +160,9 @@ def release(lab: str) -> Release:
     given = tuple(cell.source for cell in code if "nbgrader" not in cell.metadata and _only_defines(cell.source))
     known = [cell.source for cell in code if cell.source not in given]
     shown = frozenset(_key(statement) for source in known for statement in ast.parse(source).body)
-    return Release(notebook, given, shown, frozenset(_folded(cell.source) for cell in notebook.cells))
+    ids = [cell.metadata.nbgrader.grade_id for cell in code if "nbgrader" in cell.metadata]
+    order = tuple(name for name in ids if name in exercises.lab(lab).exercises)
+    return Release(notebook, given, shown, frozenset(_folded(cell.source) for cell in notebook.cells), order)
 
 
 def _only_defines(source: str) -> bool:
