@@ -32,7 +32,7 @@ from labdiff.grading.packing import LENGTH, pack, unpack
 
 ALONE = os.getpid() == 1  # the first process of a sandbox, so all other processes here are the submission's
 POLL = 0.05  # seconds between two looks at the memory and the processes of a submission
-RESTARTS = 4
+RESTARTS = 50
 SET_DUMPABLE, SET_CHILD_SUBREAPER = 4, 36  # prctl(2)
 
 
@@ -43,10 +43,11 @@ class State:
     pid: int
     line: socket.socket
     made_by: int  # the cell that it ran
+    in_use: bool = False  # whether it ended while a step was on its way
 
 
 class Lost(Exception):
-    """The process that held the state died while nothing was asked of it."""
+    """The process that held the state is gone, so the cells must be run again."""
 
 
 class Submission:
@@ -70,18 +71,23 @@ class Submission:
     def run(self) -> None:
         """Run the cells and the probes, and send what came of each."""
         stopped: dict[int, str] = {}
+        waiting = list(self.names)
         for _ in range(RESTARTS):
             try:
                 self.state = self._begin()
                 early = [i for i in range(len(self.cells)) if self._cell(i, stopped).startswith("NameError")]
                 for i in early:  # a name that a cell further down makes: in the notebook it was run after that one
                     self._cell(i, stopped)
-                for name in self.names:
-                    self._exercise(name)
+                while waiting:
+                    self._exercise(waiting[0])
+                    waiting.pop(0)  # also where it took the state along: that it does once
+                    if waiting and self.state.in_use:
+                        raise Lost
                 return
             except Lost:
-                # a thread that a cell left behind took the state along: leave that cell out and begin again
-                stopped[self.state.made_by] = "it ended Python after it had finished"
+                # alone, it can only have been ended by something that its cell left behind
+                if not self.state.in_use:
+                    stopped[self.state.made_by] = "it ended Python after it had finished"
             finally:
                 self._clear()
 
@@ -132,7 +138,13 @@ class Submission:
                 said += data
             elif self.state.line in ready:
                 status = self._status()
-                why = _how_it_ended(status)
+                if status is None:  # the state is gone; the step may yet come to its end
+                    lines.remove(self.state.line)
+                    self.state.in_use = True
+                else:
+                    why = _how_it_ended(status)
+            if not lines:
+                why = "it ended Python, and the process that it came from"
             if time.monotonic() - started > limit:
                 why = f"it ran longer than {limit:.0f} s"
             elif len(said) > self.limits["output_bytes"]:
@@ -147,20 +159,18 @@ class Submission:
             return seconds, "", said[LENGTH.size :]
         self._clear(self.state.pid)
         here.close()
-        if status is None:
-            self._status()
+        if status is None and not self.state.in_use:
+            self.state.in_use = self._status() is None
         return seconds, why, b"" if why else said[LENGTH.size :]
 
-    def _status(self) -> int:
-        """How the process that the state forked has ended, as waitpid tells it."""
+    def _status(self) -> int | None:
+        """How the process that the state forked has ended, as waitpid tells it; None where the state is gone."""
         self.state.line.settimeout(10)
         try:
             data = self.state.line.recv(LENGTH.size)
-        except OSError as error:
-            raise Lost from error
-        if len(data) < LENGTH.size:
-            raise Lost
-        return LENGTH.unpack(data)[0]
+        except OSError:
+            return None
+        return LENGTH.unpack(data)[0] if len(data) == LENGTH.size else None
 
     def _too_much(self) -> str:
         """What all processes of the submission together use too much of, or ""."""

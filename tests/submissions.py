@@ -1,0 +1,34 @@
+"""Submissions that tests hand in: a lab's release with answers filled in."""
+
+from __future__ import annotations
+
+import functools
+
+import nbformat
+from conftest import ROOT
+from nbformat import NotebookNode
+
+from labdiff.authoring.proofs import as_answer
+from labdiff.authoring.source import fill, without_marks
+from labdiff.grading.mending import release
+
+SEED = 20_262
+
+
+@functools.cache
+def right_answers(lab: str) -> dict[str, str]:
+    """The reference's answers of a lab, as a student would have written them: name -> source."""
+    correction = nbformat.read(ROOT / "solutions" / lab / f"{lab}.ipynb", as_version=4)
+    marked = [cell for cell in correction.cells if cell.metadata.get("nbgrader", {}).get("solution")]
+    return {cell.metadata.nbgrader.grade_id: without_marks(cell.source) for cell in marked}
+
+
+def submission(lab: str, **answers: str) -> NotebookNode:
+    """A lab with all answers right but those given here."""
+    return fill(release(lab).notebook, right_answers(lab) | answers)
+
+
+def mistaken(lab: str, **titles: str) -> NotebookNode:
+    """A lab with all answers right but for the named mistakes."""
+    file = ROOT / "solutions" / lab / "mistakes.py"
+    return submission(lab, **{name: as_answer(file, title, name) for name, title in titles.items()})

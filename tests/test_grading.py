@@ -1,0 +1,371 @@
+"""`grade` and its front doors: what a submission earns, wherever it is handed in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import nbformat
+import pytest
+from conftest import ROOT
+from nbformat.v4 import new_code_cell
+from submissions import SEED, mistaken, submission
+
+from labdiff import exercises
+from labdiff.grading import grade as grading
+from labdiff.grading import sandbox
+from labdiff.grading.course import Course
+from labdiff.grading.grade import grade
+from labdiff.grading.mending import release
+from labdiff.grading.report import CARRIED, OWN, Report
+from labdiff.grading.sandbox import Limits, SandboxError
+
+CLASS = ROOT / "tests" / "class"
+QUICK = Limits(cell_seconds=4, exercise_seconds=4)
+
+
+def marks(report: Report) -> dict[str, float]:
+    return {result.name: result.score for result in report.exercises}
+
+
+def lost(report: Report) -> set[str]:
+    """The exercises that did not earn all their marks."""
+    assert not report.problem
+    return {result.name for result in report.exercises if result.score < result.max_score}
+
+
+# --- one function, three front doors ----------------------------------------------------------
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("student", ["chen", "kofi", "ivan", "lena"])
+def test_all_front_doors_give_the_same_marks_and_hints(student, tmp_path):
+    file = CLASS / f"{student}.ipynb"
+    lab = "lab1_forward"
+    report = grade(file, lab, seed=SEED)
+    labdiff = [sys.executable, "-m", "labdiff.cli"]
+
+    said = subprocess.run([*labdiff, "grade", file, "--lab", lab, "--json", "--seed", str(SEED)], capture_output=True)
+    assert said.returncode == (1 if report.problem else 0)
+    told = json.loads(said.stdout)
+    keys = ("name", "score", "max_score", "own_score", "status", "hint")
+    assert [[row[key] for key in keys] for row in told["exercises"]] == [
+        [getattr(result, key) for key in keys] for result in report.exercises
+    ]
+    assert (told["lab"], told["score"], told["max_score"]) == (lab, report.score, report.max_score)
+    assert (told["seed"], told["isolation"]) == (SEED, "bubblewrap")
+
+    shutil.copytree(ROOT / "solutions" / lab, tmp_path / "solutions" / lab)
+    course = Course(tmp_path, seed=SEED)
+    course.release(lab)
+    course.submit(lab, student, file)
+    rows = {row.name: row for row in course.autograde(lab, student) if row.name in exercises.lab(lab).exercises}
+    assert {name: row.score for name, row in rows.items()} == marks(report)
+    assert {name: row.status for name, row in rows.items()} == {r.name: r.status for r in report.exercises}
+    page = course.feedback(lab, student).read_text(encoding="utf-8")
+    assert page.count("labdiff-verdict") == len(rows)
+
+    if not report.problem:  # pytest leaves what is no notebook alone
+        junit = tmp_path / "junit.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file, f"--junitxml={junit}"]
+        done = subprocess.run([*command, f"--labdiff-seed={SEED}"], capture_output=True, text=True, cwd=tmp_path)
+        cases = {case.get("name"): case for case in ElementTree.parse(junit).iter("testcase")}
+        given = {p.get("name"): p.get("value") for c in cases.values() for p in c.iter("property") if p.get("name")}
+        assert given["seed"] == str(SEED)
+        assert {name for name, case in cases.items() if case.find("failure") is not None} == lost(report)
+        for result in report.exercises:
+            assert result.hint in done.stdout or result.score == result.max_score
+
+
+@pytest.mark.sandbox
+def test_the_example_class_earns_what_it_should():
+    earned = {file.stem: grade(file, "lab1_forward", seed=SEED) for file in sorted(CLASS.glob("*.ipynb"))}
+    assert {name: report.score for name, report in earned.items()} == {
+        "ada": 20,  # all right
+        "bela": 11,  # half done
+        "chen": 7.6,  # four mistakes, two left out
+        "dara": 17,  # one mistake
+        "emil": 20,  # all right, saved by Colab
+        "fatima": 19,  # one answer ends Python
+        "goro": 0,  # all wrong, and cheats
+        "hana": 20,  # all right, written in other ways
+        "ivan": 20,  # all right, in cells cut, merged, moved, converted and deleted
+        "jun": 0,  # untouched
+        "kofi": 18,  # a right answer on a wrong one
+        "lena": 0,  # no notebook
+    }
+    assert [name for name, report in earned.items() if report.problem] == ["lena"]
+
+
+@pytest.mark.sandbox
+def test_a_report_survives_json_and_a_seed_repeats_it():
+    notebook = mistaken("lab1_forward", q_sample="noise_by_variance")
+    first, second = (grade(notebook, seed=SEED) for _ in range(2))
+    assert Report.from_json(first.to_json()) == first
+    for report in (first, second):
+        report.seconds = 0
+        for result in report.exercises:
+            result.seconds = 0
+    assert first == second
+    assert grade(notebook).seed != grade(notebook).seed
+
+
+# --- blast radius -----------------------------------------------------------------------------
+
+DISASTERS = {
+    "an exception": "1 / 0",
+    "a loop without end": "while True:\n        pass",
+    "os._exit": "import os\n    os._exit(0)",
+    "a segmentation fault": "import ctypes\n    ctypes.string_at(0)",
+    "a fork bomb": "import os\n    while True:\n        os.fork()",
+    "100 GB": "return torch.ones(25 * 10**9)",
+    "memory bit by bit": "kept = []\n    while True:\n        kept.append(torch.ones(10**6))",
+    "printing without end": "while True:\n        print('more' * 1000)",
+    "a deleted module": "import shutil\n    shutil.rmtree(torch.__path__[0])",
+    "a recursion": "return snr(alphas_cumprod)",
+    "the end of Python": "raise SystemExit",
+    "a killed parent": "import os\n    os.kill(os.getppid(), 9)\n    os.kill(1, 9)\n    os._exit(0)",
+    "gigabytes": "return torch.ones(400_000_000)",
+}
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("disaster", DISASTERS)
+def test_an_answer_that_goes_wrong_costs_itself_only(disaster):
+    answer = f"def snr(alphas_cumprod):\n    {DISASTERS[disaster]}"
+    report = grade(submission("lab1_forward", snr=answer), seed=SEED, limits=QUICK)
+    assert lost(report) == {"snr"}
+    result = next(result for result in report.exercises if result.name == "snr")
+    assert result.hint or any(part.message for part in result.parts)
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("disaster", DISASTERS)
+def test_a_cell_that_goes_wrong_costs_what_it_defines_only(disaster):
+    body = DISASTERS[disaster].replace("snr(alphas_cumprod)", "disaster()")
+    cell = f"def disaster():\n    {body}\n\n\ndisaster()\n\n\ndef snr(alphas_cumprod):\n    return 0"
+    report = grade(submission("lab1_forward", snr=cell), seed=SEED, limits=QUICK)
+    assert lost(report) == {"snr"}
+
+
+@pytest.mark.sandbox
+def test_a_thread_that_ends_python_later_costs_its_cell_only():
+    later = "import os, threading\nthreading.Timer(0.05, lambda: os._exit(0)).start()"
+    waits = "import time\ntime.sleep(0.5)"
+    notebook = submission("lab1_forward")
+    notebook.cells[6:6] = [new_code_cell(later), new_code_cell(waits)]
+    assert not lost(grade(notebook, seed=SEED, limits=QUICK))
+
+
+@pytest.mark.sandbox
+def test_cells_that_a_student_added_keep_working():
+    answer = "def snr(alphas_cumprod):\n    return ratio(alphas_cumprod, one())"
+    notebook = submission("lab1_forward", snr=answer)
+    notebook.cells.insert(3, new_code_cell("%matplotlib inline\n!pip install einops\nimport sys\n\none = lambda: 1.0"))
+    notebook.cells.append(new_code_cell("print('oops', file=sys.stderr)\n\ndef ratio(a, b):\n    return a / (b - a)"))
+    assert not lost(grade(notebook, seed=SEED))
+
+
+@pytest.mark.sandbox
+def test_warnings_and_progress_bars_cost_nothing():
+    noisy = (
+        "import warnings\nfrom tqdm import tqdm\n\n\ndef snr(alphas_cumprod):\n    warnings.warn('careful')\n"
+        "    for _ in tqdm(range(3)):\n        print('on my way')\n    return alphas_cumprod / (1 - alphas_cumprod)"
+    )
+    assert not lost(grade(submission("lab1_forward", snr=noisy), seed=SEED))
+
+
+# --- error carried forward --------------------------------------------------------------------
+
+
+BROKEN = (
+    "class TimeMLP(nn.Module):\n    def __init__(self, channels, out):\n        self.layer = nn.Linear(channels, out)"
+)
+
+
+@pytest.mark.sandbox
+def test_right_work_on_a_wrong_answer_earns_its_marks_unless_turned_off():
+    notebook = submission("lab2_unet", TimeMLP=BROKEN)
+    carried = {result.name: result for result in grade(notebook, seed=SEED).exercises}
+    assert (carried["TimeMLP"].score, carried["TimeMLP"].basis) == (0, OWN)
+    unet = carried["UNet"]
+    assert (unet.status, unet.score, unet.own_score, unet.basis) == ("wrong", unet.max_score, 0, CARRIED)
+    assert unet.replaced == ["TimeMLP"]
+    own = {result.name: result for result in grade(notebook, seed=SEED, carry=False).exercises}
+    assert (own["UNet"].score, own["UNet"].basis) == (0, OWN)
+    assert "TimeMLP" in own["UNet"].hint
+
+
+@pytest.mark.sandbox
+def test_wrong_work_on_a_wrong_answer_earns_nothing():
+    wrong = "class UNet(nn.Module):\n    def __init__(self, *args, **kwargs):\n        super().__init__()\n"
+    wrong += "        self.block = TimeMLP(8, 8)\n\n    def forward(self, x, t):\n        return x"
+    assert lost(grade(submission("lab2_unet", TimeMLP=BROKEN, UNet=wrong), seed=SEED)) == {"TimeMLP", "UNet"}
+
+
+@pytest.mark.sandbox
+def test_an_answer_that_was_not_written_is_not_carried_forward():
+    stub = next(c.source for c in release("lab2_unet").notebook.cells if c.source.startswith("class UNet"))
+    report = grade(submission("lab2_unet", TimeMLP=BROKEN, UNet=stub), seed=SEED)
+    assert {result.name: result.status for result in report.exercises}["UNet"] == "not done"
+
+
+# --- fail closed ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", [b"", b"\0" * 8, b"garbage" * 100, "nothing"])
+def test_without_a_readable_result_there_are_no_marks(monkeypatch, said):
+    def answers(lab, job, limits, isolation):
+        if said != "nothing":
+            yield from (({"exercise": name, "stopped": "", "seconds": 0.1}, said) for name in job["exercises"])
+
+    monkeypatch.setattr(sandbox, "run", answers)
+    report = grade(submission("lab1_forward"), seed=SEED)
+    assert report.score == 0
+    assert bool(report.problem) == (said == "nothing")
+
+
+def test_outputs_of_other_inputs_earn_nothing(monkeypatch):
+    """What the notebook's own check expects is not what the grader expects."""
+    from dataclasses import asdict
+
+    from labdiff.checking import golden
+    from labdiff.grading.packing import pack
+
+    known, _ = golden.load(golden.path("lab1_forward"))
+
+    def answers(lab, job, limits, isolation):
+        for name in job["exercises"]:
+            outputs = {part: asdict(output) for part, output in known[name].items()}
+            yield {"exercise": name, "stopped": "", "seconds": 0.1}, pack([outputs, outputs])
+
+    monkeypatch.setattr(sandbox, "run", answers)
+    report = grade(submission("lab1_forward"), seed=SEED)
+    assert {name for name, score in marks(report).items() if score} <= {"predict_first_to_noise"}
+    assert "not the formula" in report.exercises[0].hint
+
+
+# --- isolation --------------------------------------------------------------------------------
+
+
+def test_without_bubblewrap_grading_refuses_and_says_how_to_install_it(monkeypatch):
+    sandbox._way.cache_clear()
+    monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
+    with pytest.raises(SandboxError, match="apt-get install bubblewrap"):
+        grade(submission("lab1_forward"))
+    sandbox._way.cache_clear()
+
+
+def test_without_isolation_the_marks_are_the_same_and_the_report_says_so():
+    report = grade(CLASS / "chen.ipynb", seed=SEED, isolation="none")
+    assert report.isolation == "none"
+    assert report.score == 7.6
+    with pytest.raises(SandboxError, match="bubblewrap and none"):
+        grade(CLASS / "chen.ipynb", isolation="chroot")
+
+
+LOOK = """\
+import os, socket
+seen = {
+    "env": sorted(os.environ), "uid": os.getuid(), "files": sorted(os.listdir("/")), "home": os.listdir("/tmp"),
+    "privileges": [line.split()[1] for line in open("/proc/self/status") if line.startswith(("Cap", "NoNewPrivs"))],
+    "processes": len([name for name in os.listdir("/proc") if name.isdigit()]),
+}
+for name, place in {"package": "/labdiff/labdiff", "usr": "/usr/lib"}.items():
+    try:
+        open(place + "/written", "w")
+        seen[name] = "written"
+    except OSError as error:
+        seen[name] = type(error).__name__
+try:
+    socket.create_connection(("127.0.0.1", PORT), timeout=1)
+    seen["network"] = "reached"
+except OSError as error:
+    seen["network"] = type(error).__name__
+seen["answers"] = [f for d, _, files in os.walk("/labdiff") for f in files if "golden" in d or "lab1" in f]
+raise RuntimeError(str(seen))"""
+
+
+@pytest.mark.sandbox
+def test_a_submission_sees_nothing_but_python_and_the_lab(monkeypatch):
+    import ast
+    import socket
+
+    monkeypatch.setenv("SECRET", "hidden")
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+    socket.create_connection(("127.0.0.1", port), timeout=1).close()  # from here it can be reached
+    cell = LOOK.replace("PORT", str(port)).replace("str(seen)", "str(seen)[START:START + 400]")
+    text = ""
+    for start in range(0, 2000, 400):
+        job = {"cells": [cell.replace("START", str(start))], "exercises": {}, "replaced": [], "reference": ""}
+        ((event, _),) = sandbox.run("lab1_forward", job, QUICK)
+        text += event["error"].removeprefix("RuntimeError").removeprefix(": ").split(" (line ")[0]
+    seen = ast.literal_eval(text)
+    server.close()
+    assert "SECRET" not in seen["env"] and "USER" not in seen["env"]
+    assert set(seen["privileges"]) == {"0000000000000000", "1"}
+    assert seen["uid"] == 65534
+    assert seen["home"] == []
+    assert seen["processes"] <= 3
+    assert (seen["package"], seen["usr"]) == ("OSError", "OSError")
+    assert seen["network"] == "ConnectionRefusedError"
+    assert seen["answers"] == ["lab1_forward.py"]  # what the lab asks, in exercises/
+
+
+@pytest.mark.sandbox
+def test_references_of_earlier_labs_are_there_and_those_of_this_lab_and_later_ones_are_not():
+    cells = [f"import labdiff.reference.{lab}" for lab in exercises.LABS] + ["import labdiff.authoring"]
+    job = {"cells": cells, "exercises": {}, "replaced": [], "reference": ""}
+    errors = {}
+    for event, _ in sandbox.run("lab3_training", job, QUICK):
+        errors[event["cell"]] = event["error"]
+    assert [errors[i] == "" for i in range(5)] == [True, True, False, False, False]
+
+
+@pytest.mark.sandbox
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be two users")
+def test_every_way_that_works_here_holds_the_same_walls(monkeypatch):
+    worked = 0
+    for way in sandbox.WAYS:
+        monkeypatch.setattr(sandbox, "WAYS", (way,))
+        sandbox._way.cache_clear()
+        try:
+            report = grade(
+                submission("lab1_forward", snr="import os\n\n\ndef snr(x):\n    os.fork()\n    return x"), seed=SEED
+            )
+        except SandboxError:
+            continue
+        worked += 1
+        assert lost(report) == {"snr"}
+    sandbox._way.cache_clear()
+    assert worked
+
+
+# --- pytest's door ----------------------------------------------------------------------------
+
+
+def test_pytest_leaves_notebooks_alone_that_are_no_labs_or_were_not_named(tmp_path):
+    nbformat.write(nbformat.v4.new_notebook(cells=[new_code_cell("x = 1")]), tmp_path / "mine.ipynb")
+    shutil.copy(CLASS / "ada.ipynb", tmp_path / "ada.ipynb")
+    (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n")
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider"]
+    everything = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path).stdout
+    assert "1 test collected" in everything
+    mine = subprocess.run([*command, "mine.ipynb"], capture_output=True, text=True, cwd=tmp_path)
+    assert "no tests collected" in mine.stdout or "not found" in mine.stderr
+    lab = subprocess.run([*command, "ada.ipynb"], capture_output=True, text=True, cwd=tmp_path).stdout
+    assert f"{len(exercises.lab('lab1_forward').exercises)} tests collected" in lab
+
+
+def test_a_missing_reference_and_a_lab_that_does_not_exist_are_named():
+    with pytest.raises(FileNotFoundError, match="labdiff build"):
+        grade(CLASS / "ada.ipynb", reference="/nowhere.py")
+    with pytest.raises(KeyError, match="Did you mean lab1_forward"):
+        grade(CLASS / "ada.ipynb", "lab1")
+    assert "lab1_forward, and lab2_unet" in grade(CLASS / "ada.ipynb", "lab2_unet").problem
+    assert grading.ungraded("lab2_unet", 0, "none", "x").max_score == 23
