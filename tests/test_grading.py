@@ -369,3 +369,15 @@ def test_a_missing_reference_and_a_lab_that_does_not_exist_are_named():
         grade(CLASS / "ada.ipynb", "lab1")
     assert "lab1_forward, and lab2_unet" in grade(CLASS / "ada.ipynb", "lab2_unet").problem
     assert grading.ungraded("lab2_unet", 0, "none", "x").max_score == 23
+
+
+def test_a_script_in_a_students_text_does_not_reach_the_graders_browser():
+    from labdiff.grading.mending import mend, read, restore
+
+    notebook = submission("lab1_forward")
+    evil = '<script>alert(1)</script> <img src=x onerror="alert(2)"> <b>bold</b>, and $a < b$'
+    notebook.cells.insert(3, nbformat.v4.new_markdown_cell(evil))
+    lab = exercises.lab("lab1_forward")
+    text = "".join(cell.source for cell in restore(mend(read(notebook), lab), lab).cells if cell.cell_type != "code")
+    assert "<script" not in text and "<img" not in text
+    assert "<b>bold</b>, and $a" in text

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from labdiff import exercises
 from labdiff.checking import golden
 from labdiff.checking.judge import NOT_DONE, RIGHT, WRONG, Verdict, judge
@@ -18,10 +20,11 @@ from labdiff.exercises import Exercise, Lab
 from labdiff.grading import sandbox
 from labdiff.grading.mending import Cell, Program, Unreadable, mend, needed, program, read, recognise, release
 from labdiff.grading.packing import Malformed, unpack
-from labdiff.grading.report import CARRIED, OWN, Report, Result
+from labdiff.grading.report import CARRIED, Report, Result
 from labdiff.grading.sandbox import Limits
 
 Outputs = dict[str, Output]
+MOST_VALUES = 1 << 20  # of one array; what the right answers return is a hundred times smaller
 
 
 def new_seed() -> int:
@@ -167,7 +170,7 @@ class _Submission:
         cells: dict[int, dict] = {}
         said: dict[str, tuple[dict, bytes]] = {}
         for event, data in sandbox.run(self.lab.name, job, self.limits, self.isolation):
-            if isinstance(event.get("cell"), int):
+            if event.get("cell") in range(len(self.program.cells)):
                 cells[event["cell"]] = event
             elif event.get("exercise") in tried:
                 said[event["exercise"]] = (event, data)
@@ -209,7 +212,8 @@ class _Submission:
                     "Your answer is right on the inputs of the notebook's check and wrong on others: "
                     "it fits those numbers, not the formula."
                 )
-        stopped = _text(of_cell.get("stopped"))
+        for part in verdict.parts:  # a message quotes what came out of the sandbox
+            part.message = _text(part.message)
         return Result(
             name,
             verdict.status,
@@ -218,10 +222,8 @@ class _Submission:
             verdict.score,
             hint,
             verdict.parts,
-            OWN,
-            [],
-            stopped,
-            seconds,
+            stopped=_text(of_cell.get("stopped")),
+            seconds=seconds,
         )
 
 
@@ -233,8 +235,6 @@ def _pair(tree: Any) -> list[Any]:
 
 def _outputs(tree: Any) -> Outputs:
     """What a probe returned, rebuilt from bytes that a student's process made. Raises Malformed."""
-    import numpy as np
-
     if not isinstance(tree, dict):
         raise Malformed("not the parts of a probe")
     outputs = {}
@@ -252,8 +252,12 @@ def _outputs(tree: Any) -> Outputs:
             and all(isinstance(name, str) for name in about["changed"])
         ):
             raise Malformed("not an output")
+        error = _text(about["error"])
+        most = max((array.size for array in arrays.values()), default=0)
+        if most > MOST_VALUES:
+            error = f"the answer returned {most} values"
         short = {place: _text(text) for place, text in texts.items()}
-        outputs[part] = Output(arrays, dtypes, short, _text(about["error"]), about["changed"])
+        outputs[part] = Output({} if error else arrays, dtypes, short, error, about["changed"])
     return outputs
 
 

@@ -16,6 +16,7 @@ from safetensors import numpy as safetensors
 
 LENGTH = struct.Struct(">Q")
 DEEPEST = 20
+LONGEST = 4 << 20  # bytes of JSON
 
 
 class Malformed(ValueError):
@@ -36,6 +37,8 @@ def unpack(data: bytes) -> Any:
     """The tree that `pack` made bytes of. Raises Malformed."""
     try:
         (size,) = LENGTH.unpack_from(data)
+        if size > LONGEST:
+            raise Malformed("too many values that are no arrays")
         arrays = safetensors.load(data[LENGTH.size + size :])
         return _tree(json.loads(data[LENGTH.size : LENGTH.size + size]), arrays, 0)
     except Malformed:
