@@ -1,27 +1,36 @@
-"""Stock nbgrader on all labs: the reference earns everything, the untouched release nothing."""
+"""nbgrader on the labs: with the grader that nbgrader_config.py switches on, and as it comes."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import ROOT
+from submissions import SEED, submission
 
 from labdiff import exercises
-from labdiff.authoring.source import fill, without_marks
-from labdiff.grading.course import Course
-from labdiff.grading.demo import EXAMPLE, table
+from labdiff.grading.course import Course, on_path
+from labdiff.grading.demo import summary, table
 
 pytestmark = pytest.mark.slow
+CLASS = ROOT / "tests" / "class"
 
 
-@pytest.fixture(scope="module")
-def course(tmp_path_factory):
-    root = tmp_path_factory.mktemp("course")
+@pytest.fixture(scope="module", params=["labdiff", "stock"])
+def course(tmp_path_factory, request):
+    """A course whose submissions labdiff grades, and one of stock nbgrader."""
+    root = tmp_path_factory.mktemp(request.param)
     shutil.copytree(ROOT / "solutions", root / "solutions", ignore=shutil.ignore_patterns("__pycache__"))
-    made = Course(root)
-    return made
+    return Course(root, seed=SEED, stock=request.param == "stock")
 
 
 @pytest.fixture(autouse=True)
@@ -29,24 +38,21 @@ def offline(monkeypatch):
     monkeypatch.setenv("LABDIFF_DATA", "offline")
 
 
-def submission(course: Course, lab: str, right: bool):
-    """A student's notebook of a lab: with the reference's answers, or as it was released."""
+def handed_in(course: Course, lab: str, right: bool) -> Path:
     released = course.release(lab)
     if not right:
         return released
-    correction = nbformat.read(ROOT / "solutions" / lab / f"{lab}.ipynb", as_version=4)
-    marked = [cell for cell in correction.cells if cell.metadata.get("nbgrader", {}).get("solution")]
-    answers = {cell.metadata.nbgrader.grade_id: without_marks(cell.source) for cell in marked}
     file = course.root / f"{lab}_right.ipynb"
-    nbformat.write(fill(nbformat.read(released, as_version=4), answers), file)
+    nbformat.write(submission(lab), file)
     return file
 
 
+@pytest.mark.sandbox
 @pytest.mark.parametrize("lab", exercises.LABS)
 @pytest.mark.parametrize("right", [True, False], ids=["reference", "untouched"])
 def test_the_reference_earns_full_marks_and_the_untouched_release_nothing(course, lab, right):
     student = "reference" if right else "untouched"
-    course.submit(lab, student, submission(course, lab, right))
+    course.submit(lab, student, handed_in(course, lab, right))
     rows = course.autograde(lab, student)
     automatic = [row for row in rows if row.name in exercises.lab(lab).exercises]
     assert len(automatic) == len(exercises.lab(lab).exercises)
@@ -57,22 +63,92 @@ def test_the_reference_earns_full_marks_and_the_untouched_release_nothing(course
     assert [row.status == "waits for a person" for row in manual] == [right] * len(manual)
     page = course.feedback(lab, student)
     assert "labdiff-verdict" in page.read_text(encoding="utf-8")
+    for cell in nbformat.read(course.root / "autograded" / student / lab / f"{lab}.ipynb", as_version=4).cells:
+        # an unfilled notebook runs top to bottom
+        assert not [output for output in cell.get("outputs", []) if output.output_type == "error"], cell.source
 
 
-def test_the_example_submission_gets_partial_marks_and_hints(course):
+@pytest.mark.sandbox
+def test_partial_marks_and_hints_reach_the_gradebook(course):
     course.release("lab1_forward")
-    course.submit("lab1_forward", "ada", EXAMPLE)
-    rows = {row.name: row for row in course.autograde("lab1_forward", "ada")}
+    course.submit("lab1_forward", "chen", CLASS / "chen.ipynb")
+    graded = course.autograde("lab1_forward", "chen")
+    rows = {row.name: row for row in graded}
     assert rows["linear_betas"].score == rows["linear_betas"].max_score
     assert 0 < rows["extract"].score < rows["extract"].max_score
     assert rows["q_sample"].score == 0
     assert "a standard deviation, not a variance" in rows["q_sample"].hint
     assert rows["cosine_betas"].status == "not done"
-    assert "q_sample" in table(list(rows.values()))
+    assert "q_sample" in table(graded)
+    assert "7.6 / 20" in summary("chen", graded)
 
 
-def test_an_unfilled_notebook_runs_top_to_bottom_without_an_error(course):
-    for lab in exercises.LABS:
-        graded = course.root / "autograded" / "untouched" / lab / f"{lab}.ipynb"
-        for cell in nbformat.read(graded, as_version=4).cells:
-            assert not [output for output in cell.get("outputs", []) if output.output_type == "error"], cell.source
+@pytest.mark.sandbox
+def test_a_renamed_file_is_found_and_an_unreadable_one_stops_nobody(tmp_path):
+    shutil.copytree(ROOT / "solutions" / "lab1_forward", tmp_path / "solutions" / "lab1_forward")
+    shutil.copy(ROOT / "nbgrader_config.py", tmp_path)
+    course = Course(tmp_path, seed=SEED)
+    course.release("lab1_forward")
+    for student, name in (
+        ("ada", "Lab 1 (final).ipynb"),
+        ("lena", "lab1_forward.ipynb"),
+        ("chen", "lab1_forward.ipynb"),
+    ):
+        place = tmp_path / "submitted" / student / "lab1_forward"
+        place.mkdir(parents=True)
+        shutil.copy(CLASS / f"{student}.ipynb", place / name)
+    # as an instructor types it, for the whole class
+    command = [sys.executable, "-m", "nbgrader", "autograde", "lab1_forward"]
+    with on_path():
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be graded: This is no notebook" in done.stderr
+    earned = {
+        student: sum(r.score or 0 for r in course.results("lab1_forward", student))
+        for student in ("ada", "lena", "chen")
+    }
+    assert earned == {"ada": 20, "lena": 0, "chen": 7.6}
+    seeds = set()
+    for student in ("ada", "chen"):
+        graded = nbformat.read(tmp_path / "autograded" / student / "lab1_forward" / "lab1_forward.ipynb", 4)
+        seeds |= {d["seed"] for c in graded.cells for o in c.get("outputs", []) for d in o.data.values() if "seed" in d}
+    assert len(seeds) == 1  # the whole class is asked the same
+
+
+@pytest.mark.sandbox
+def test_formgrader_shows_marks_hints_and_the_question_that_waits(tmp_path):
+    shutil.copytree(ROOT / "solutions" / "lab1_forward", tmp_path / "solutions" / "lab1_forward")
+    shutil.copy(ROOT / "nbgrader_config.py", tmp_path)
+    course = Course(tmp_path, seed=SEED)
+    course.release("lab1_forward")
+    course.submit("lab1_forward", "chen", CLASS / "chen.ipynb")
+    course.autograde("lab1_forward", "chen")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyter_server", f"--port={port}", "--no-browser", "--allow-root"]
+    command += ["--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={tmp_path}"]
+    extension = "--ServerApp.jpserver_extensions={'nbgrader.server_extensions.formgrader': True}"
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    server = subprocess.Popen(
+        [*command, extension], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+    def page(path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/formgrader{path}", timeout=30) as answer:
+            return answer.read().decode()
+
+    try:
+        for _ in range(100):
+            try:
+                found = json.loads(page("/api/submitted_notebooks/lab1_forward/lab1_forward"))
+                break
+            except OSError:
+                time.sleep(0.3)
+        assert [(row["student"], row["needs_manual_grade"]) for row in found] == [("chen", True)]
+        assert found[0]["score"] == 7.6
+        shown = page(f"/submissions/{found[0]['id']}/")
+        assert "a standard deviation, not a variance" in shown
+        assert shown.count("labdiff-verdict") == len(exercises.lab("lab1_forward").exercises)
+    finally:
+        server.terminate()
+        server.wait()

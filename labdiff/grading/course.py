@@ -42,10 +42,11 @@ class Course:
     """nbgrader on one folder, with an SQLite gradebook in it, as nbgrader_config.py sets it up.
 
     root: the folder; solutions/ and notebooks/, submitted/, autograded/ and feedback/ lie in it.
-    isolation: see `grade`. seed: of the hidden inputs; drawn for each run unless given.
+    isolation: see `grade`. seed: of the hidden inputs; drawn for each run unless given. stock: execute
+    submissions as nbgrader itself does, with the rights of whoever grades them, to compare with it.
     """
 
-    def __init__(self, root: Path, isolation: str = "bubblewrap", seed: int | None = None):
+    def __init__(self, root: Path, isolation: str = "bubblewrap", seed: int | None = None, stock: bool = False):
         from nbgrader.apps import NbGraderAPI
 
         logging.getLogger("traitlets").setLevel(logging.ERROR)
@@ -55,6 +56,9 @@ class Course:
         config.CourseDirectory.db_url = f"sqlite:///{self.root / 'gradebook.db'}"
         config.GradeInSandbox.isolation = isolation
         config.GradeInSandbox.seed = seed
+        if stock:
+            del config["Autograde"]
+            config.Execute.timeout = 600  # seconds per cell; nbgrader gives 30, and lab 4 draws digits by the hundred
         with on_path():
             self.api = NbGraderAPI(config=config)
         self.api.log.setLevel(logging.ERROR)
