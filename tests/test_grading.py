@@ -269,8 +269,10 @@ def test_without_isolation_the_marks_are_the_same_and_the_report_says_so():
 
 
 LOOK = """\
-import os, socket
+import ctypes, os, socket
+libc = ctypes.CDLL(None)
 seen = {
+    "calls": [libc.memfd_create(b"x", 0), libc.unshare(0x10000000), libc.ptrace(0, 0, 0, 0)],
     "env": sorted(os.environ), "uid": os.getuid(), "files": sorted(os.listdir("/")), "home": os.listdir("/tmp"),
     "privileges": [line.split()[1] for line in open("/proc/self/status") if line.startswith(("Cap", "NoNewPrivs"))],
     "processes": len([name for name in os.listdir("/proc") if name.isdigit()]),
@@ -310,6 +312,7 @@ def test_a_submission_sees_nothing_but_python_and_the_lab(monkeypatch):
     assert "SECRET" not in seen["env"] and "USER" not in seen["env"]
     assert set(seen["privileges"]) == {"0000000000000000", "1"}
     assert seen["uid"] == 65534
+    assert seen["calls"] == [-1, -1, -1]
     assert seen["home"] == []
     assert seen["processes"] <= 3
     assert (seen["package"], seen["usr"]) == ("OSError", "OSError")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from labdiff import checkpoints, exercises
+from labdiff.grading import syscalls
 from labdiff.grading.packing import LENGTH, Malformed, pack, unpack
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -71,6 +72,9 @@ def run(lab: str, job: dict[str, Any], limits: Limits, isolation: str = "bubblew
     deadline = time.monotonic() + limits.submission_seconds + 60
     command, environment = _command(lab, isolation, limits)
     options = _user() if isolation == "bubblewrap" else {}
+    filters = _filter() if isolation == "bubblewrap" else []
+    for descriptor in filters:
+        command = [command[0], "--seccomp", str(descriptor), *command[1:]]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -79,8 +83,11 @@ def run(lab: str, job: dict[str, Any], limits: Limits, isolation: str = "bubblew
         env=environment,
         cwd="/",
         start_new_session=True,
+        pass_fds=filters,
         **options,
     )
+    for descriptor in filters:
+        os.close(descriptor)
     try:
         process.stdin.write(LENGTH.pack(len(message)) + message)
         process.stdin.close()
@@ -223,6 +230,17 @@ WAYS = (
 
 def _bubblewrap() -> list[str]:
     return [shutil.which("bwrap") or "bwrap", *_way()[1]]
+
+
+def _filter() -> list[int]:
+    """An open descriptor to read the filter of system calls from, where there is one for this machine."""
+    code = syscalls.program()
+    if not code:
+        return []
+    reading, writing = os.pipe()
+    os.write(writing, code)
+    os.close(writing)
+    return [reading]
 
 
 def _user() -> dict[str, Any]:
