@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import linecache
 import os
 import resource
@@ -28,7 +29,7 @@ import torch
 import labdiff
 from labdiff import exercises
 from labdiff.checking.run import Output, explain, run_probe
-from labdiff.grading.packing import LENGTH, pack, unpack
+from labdiff.grading.packing import LENGTH, Malformed, pack, unpack
 
 ALONE = os.getpid() == 1  # the first process of a sandbox, so all other processes here are the submission's
 POLL = 0.05  # seconds between two looks at the memory and the processes of a submission
@@ -67,17 +68,25 @@ class Submission:
         self.send = send
         self.deadline = time.monotonic() + self.limits["submission_seconds"]
         self.groups: set[int] = set()
+        self.errors: dict[int, str] = {}  # what each cell raised, or ""
 
     def run(self) -> None:
         """Run the cells and the probes, and send what came of each."""
         stopped: dict[int, str] = {}
         waiting = list(self.names)
+        together = True  # a process for each cell is needed only where one of them goes wrong
         for _ in range(RESTARTS):
             try:
                 self.state = self._begin()
-                early = [i for i in range(len(self.cells)) if self._cell(i, stopped).startswith("NameError")]
-                for i in early:  # a name that a cell further down makes: in the notebook it was run after that one
-                    self._cell(i, stopped)
+                together = together and self._run_cells(0, len(self.cells), stopped)
+                if not together:
+                    for i in range(len(self.cells)):
+                        self._run_cells(i, i + 1, stopped)
+                # a name that a cell further down makes: in the notebook it was run after that one
+                for i in [i for i, error in self.errors.items() if error.startswith("NameError")]:
+                    self._run_cells(i, i + 1, stopped)
+                for i in range(len(self.cells)):
+                    self.send({"cell": i, "error": self.errors.get(i, ""), "stopped": stopped.get(i, "")})
                 while waiting:
                     self._exercise(waiting[0])
                     waiting.pop(0)  # also where it took the state along: that it does once
@@ -86,20 +95,25 @@ class Submission:
                 return
             except Lost:
                 # alone, it can only have been ended by something that its cell left behind
-                if not self.state.in_use:
+                if not self.state.in_use and not together:
                     stopped[self.state.made_by] = "it ended Python after it had finished"
+                together = False
             finally:
                 self._clear()
 
-    def _cell(self, i: int, stopped: dict[int, str]) -> str:
-        seconds, error = 0.0, b""
-        if i not in stopped:
-            seconds, why, error = self._step(f"cell {i}", self.limits["cell_seconds"], i)
-            if why:
-                stopped[i] = why
-        said = error.decode(errors="replace")[:500]
-        self.send({"cell": i, "error": said, "stopped": stopped.get(i, ""), "seconds": seconds})
-        return said
+    def _run_cells(self, first: int, end: int, stopped: dict[int, str]) -> bool:
+        """Run some cells in one process, which then holds the state. Returns whether it came through."""
+        if end == first + 1 and first in stopped:
+            return False
+        _, why, said = self._step(f"cells {first} {end}", self.limits["cell_seconds"], end - 1)
+        if why and end == first + 1:
+            stopped[first] = why
+        try:
+            errors = unpack(said) if not why else []
+        except Malformed:
+            errors = []
+        self.errors.update(zip(range(first, end), map(str, errors), strict=False))
+        return not why
 
     def _exercise(self, name: str) -> None:
         seconds, why, outputs = self._step(f"exercise {self.names.index(name)}", self.limits["exercise_seconds"], None)
@@ -249,16 +263,19 @@ class Submission:
             line = socket.socket(fileno=descriptors[0])
             os.setpgid(0, 0)
             line.sendall(LENGTH.pack(os.getpid()))
-            kind, number = message.decode().split()
-            said = self._execute(int(number)) if kind == "cell" else self._outputs(self.names[int(number)])
+            kind, *numbers = message.decode().split()
+            said = self._execute(*map(int, numbers)) if kind == "cells" else self._outputs(self.names[int(numbers[0])])
             line.sendall(LENGTH.pack(len(said)) + said)
             if kind == "exercise":
                 os._exit(0)
 
-    def _execute(self, i: int) -> bytes:
-        error = execute(self.cells[i], f"<cell {i + 1}>", self.namespace)
-        self.namespace.update({name: self.given[name] for name in self.replaced})
-        return error.encode(errors="replace")
+    def _execute(self, first: int, end: int) -> bytes:
+        errors = []
+        for i in range(first, end):
+            error = execute(self.cells[i], f"<cell {i + 1}>", self.namespace)
+            errors.append(error[:500].encode(errors="replace").decode())
+            self.namespace.update({name: self.given[name] for name in self.replaced})
+        return pack(errors)
 
     def _outputs(self, name: str) -> bytes:
         answer = self.namespace.get(name, _undefined)
@@ -384,6 +401,7 @@ def main() -> None:
         libc = ctypes.CDLL(None)
         libc.prctl(SET_DUMPABLE, 0, 0, 0, 0)
         libc.prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    gc.freeze()  # so that a child's collector does not touch, and copy, every page of its parent
     outside = os.fdopen(os.dup(1), "wb")
 
     def send(event: dict[str, Any], data: bytes = b"") -> None:

@@ -7,6 +7,7 @@ limits on time, memory, processes and what is written. What comes out is bytes, 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -96,6 +97,8 @@ def run(lab: str, job: dict[str, Any], limits: Limits, isolation: str = "bubblew
             event = unpack(_read(process.stdout.fileno(), deadline, most))
             data = _read(process.stdout.fileno(), deadline, most)
             if not isinstance(event, dict) or event.get("end"):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(5)
                 return
             yield event, data
     except (Malformed, EOFError, TimeoutError, BrokenPipeError):
