@@ -23,15 +23,23 @@ def labdiff(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
 
 
 @pytest.mark.slow
-def test_demo_grades_writes_feedback_and_draws_digits_without_network_or_mnist(tmp_path):
-    done = labdiff("demo", cwd=tmp_path, LABDIFF_DATA="/nowhere", HTTP_PROXY="http://127.0.0.1:9")
+@pytest.mark.parametrize("isolation", [pytest.param("bubblewrap", marks=pytest.mark.sandbox), "none"])
+def test_demo_grades_writes_feedback_and_draws_digits_without_network_or_mnist(tmp_path, isolation):
+    surroundings = {"LABDIFF_DATA": "/nowhere", "HTTP_PROXY": "http://127.0.0.1:9"}
+    if isolation == "none":  # as where bubblewrap is not installed
+        surroundings["PATH"] = str(Path(sys.executable).parent)
+    done = labdiff("demo", cwd=tmp_path, **surroundings)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"isolation: {isolation}" in done.stdout
+    assert ("apt-get install bubblewrap" in done.stdout) == (isolation == "none")
+    assert "chen       7.6 / 20" in done.stdout
+    assert "This is no notebook: the file is not JSON." in done.stdout
     out = tmp_path / "demo"
     assert "q_sample" in done.stdout
     assert "a standard deviation, not a variance" in " ".join(done.stdout.split())  # the table wraps its lines
     assert "not done" in done.stdout
     assert "jupyter lab notebooks/lab1_forward/lab1_forward.ipynb" in done.stdout
-    assert "labdiff-verdict" in (out / "feedback" / "ada" / "lab1_forward" / "lab1_forward.html").read_text()
+    assert "labdiff-verdict" in (out / "feedback" / "chen" / "lab1_forward" / "lab1_forward.html").read_text()
     assert (out / "gradebook.db").exists()
     with Image.open(out / "digits.png") as picture:
         assert picture.width > 400
@@ -43,6 +51,19 @@ def test_an_unknown_lab_is_named_with_the_nearest(tmp_path):
     assert done.returncode == 1
     assert "There is no lab called 'lab1_foward'. Did you mean lab1_forward" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_cannot_be_graded_is_one_sentence(tmp_path):
+    (tmp_path / "broken.ipynb").write_text('{"cells": [')
+    for arguments, message in (
+        (["broken.ipynb"], "This is no notebook: the file is not JSON."),
+        (["missing.ipynb"], "'missing.ipynb' does not exist"),
+        (["broken.ipynb", "--lab", "lab1"], "There is no lab called 'lab1'. Did you mean lab1_forward"),
+    ):
+        done = labdiff("grade", *arguments, cwd=tmp_path)
+        assert done.returncode != 0
+        assert message in " ".join(done.stderr.split())
+        assert "Traceback" not in done.stderr
 
 
 def test_training_never_replaces_a_file_unless_told(tmp_path):
