@@ -58,6 +58,7 @@ def cosine_betas(answer, T, few, some, s, limit):
         "a few steps": lambda: answer(few),
         "another offset s": lambda: answer(some, s=s),
         "another max_beta": lambda: answer(some, max_beta=limit),
+        "a single step": lambda: answer(1),
         # 0.003 more, since 1 minus a ratio in float32 knows a beta of 4e-5 to 1e-7 only
         "the first of 1000 steps": lambda: answer(1000)[:12] + 0.003,
     }
@@ -87,7 +88,7 @@ def compute_alphas_cumprod(answer, betas):
     points=2,
     minutes=5,
     difficulty=1,
-    inputs=lambda draw: {"values": draw.uniform(10), "t": draw.timesteps(4, 10), "x": draw.images(4)},
+    inputs=lambda draw: {"values": 3 * draw.normal(10), "t": draw.timesteps(4, 10), "x": draw.images(4)},
     hints=(
         "Indexing picks the entries. What remains is their shape: how many axes does x have after the first?",
         "values[t] has the shape (B,). Give it one axis of length 1 for every further axis of x.",
@@ -199,6 +200,7 @@ def snr(answer, alphas_cumprod):
     """snr(alphas_cumprod) -> (T,)"""
     return {
         "nine timesteps": lambda: answer(alphas_cumprod),
+        "a single timestep": lambda: answer(alphas_cumprod[:1]),
         "float64": lambda: answer(alphas_cumprod.double()),
     }
 

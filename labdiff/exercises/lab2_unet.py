@@ -40,7 +40,7 @@ def timestep_embedding(answer, t):
         "whole timesteps": lambda: answer(t, 8),
         "a batch of one": lambda: answer(t[:1], 8),
         "t = 0": lambda: answer(t * 0, 8),
-        "timesteps that are not whole": lambda: answer(t.float() + 0.5, 8),
+        "timesteps that are not whole": lambda: answer(t.float() + 0.3, 8),
         "another dim": lambda: answer(t, 12),
         "the device of t": device,
     }
@@ -220,7 +220,7 @@ def SelfAttention(answer, x, seed):
     points=2,
     minutes=8,
     difficulty=2,
-    inputs=lambda draw: {"x": draw.images(2, 4, 6), "colour": draw.images(2, 6, 6, channels=3)},
+    inputs=lambda draw: {"x": draw.normal(2, 1, 4, 6), "colour": draw.normal(2, 3, 6, 6)},
     hints=(
         "Write the rows as H / p times p and the columns as W / p times p. Then the two axes of length p move to the "
         "channels.",

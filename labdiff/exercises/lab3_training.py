@@ -295,7 +295,7 @@ def _odd_target(x_0, eps, abar_t):
 
 
 def _mean_absolute(prediction, target):
-    return (prediction - target).abs().mean()
+    return (2 * prediction - target).abs().mean()  # the two do not play the same part
 
 
 def _weights(module):
@@ -499,7 +499,7 @@ LAB.prediction(
     points=2,
     minutes=8,
     difficulty=2,
-    inputs=lambda draw: {"losses": draw.uniform(40), "t": draw.integers(0, 20, 40)},
+    inputs=lambda draw: {"losses": 3 * draw.uniform(40), "t": draw.integers(0, 20, 40)},
     hints=(
         "Turn each timestep into the number of its bin, then add up the losses of each bin and count them.",
         "The bin is t * bins // T. torch.bincount(index, minlength=bins) counts, with weights=losses it adds up.",

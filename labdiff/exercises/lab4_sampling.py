@@ -373,23 +373,24 @@ LAB.prediction(
 )
 def slerp(answer, a, b, many):
     """slerp(a, b, w) -> the shape of a"""
-    flat = a * 0 + 1
-
     def rounded():
         mixed = answer(many, 1.5 * many, 0.25)  # rounding lifts the cosine of some of these pairs above 1
         if mixed is None:
             return None
         return "no NaN" if mixed.isfinite().all() else "NaN"
 
-    mixed = torch.cat([a[:2], flat[:1]]), torch.cat([b[:2], 2 * flat[:1]])
+    mixed = a, torch.cat([b[:2], 2 * a[2:]])
     return {
         "w = 0.3": lambda: answer(a, b, 0.3),
         "w = 0": lambda: answer(a, b, 0.0),
         "w = 1": lambda: answer(a, b, 1.0),
         "a batch of one": lambda: answer(a[:1], b[:1], 0.5),
-        "parallel noises": lambda: answer(flat, 2 * flat, 0.25),
+        "parallel noises": lambda: answer(a, 2 * a, 0.25),
         "one pair of three is parallel": lambda: answer(*mixed, 0.75),
         "images that are not square": lambda: answer(a[:, :, :4], b[:, :, 4:], 0.6),
+        "noises of three channels": lambda: answer(a.transpose(0, 1), b.transpose(0, 1), 0.4),
+        "a small angle": lambda: answer(a, a + 0.3 * b, 0.5),
+        "an angle of more than 90 degrees": lambda: answer(a, 0.5 * b - a, 0.3),
         "many parallel noises, where rounding lifts some cosines above 1": rounded,
     }
 
@@ -414,6 +415,7 @@ def confident_share(answer, logits):
         "large logits": lambda: answer(logits * 100, threshold=0.7),
         "a batch of one": lambda: answer(logits[:1], threshold=0.05),
         "three classes": lambda: answer(logits[:, :3], threshold=0.6),
+        "exactly the threshold is not over it": lambda: answer(logits[:, :1], threshold=1.0),
     }
 
 
