@@ -373,6 +373,7 @@ LAB.prediction(
 )
 def slerp(answer, a, b, many):
     """slerp(a, b, w) -> the shape of a"""
+
     def rounded():
         mixed = answer(many, 1.5 * many, 0.25)  # rounding lifts the cosine of some of these pairs above 1
         if mixed is None:

@@ -7,9 +7,12 @@ is right is decided outside, where the expected values are.
 """
 
 from __future__ import annotations
+import __future__
 
+import ast
 import contextlib
 import ctypes
+import functools
 import gc
 import linecache
 import os
@@ -32,6 +35,9 @@ from labdiff.checking.run import Output, explain, run_probe
 from labdiff.grading.packing import LENGTH, Malformed, pack, unpack
 
 ALONE = os.getpid() == 1  # the first process of a sandbox, so all other processes here are the submission's
+FUTURE = functools.reduce(
+    int.__or__, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+)
 POLL = 0.05  # seconds between two looks at the memory and the processes of a submission
 RESTARTS = 50
 SET_DUMPABLE, SET_CHILD_SUBREAPER = 4, 36  # prctl(2)
@@ -82,9 +88,7 @@ class Submission:
                 if not together:
                     for i in range(len(self.cells)):
                         self._run_cells(i, i + 1, stopped)
-                # a name that a cell further down makes: in the notebook it was run after that one
-                for i in [i for i, error in self.errors.items() if error.startswith("NameError")]:
-                    self._run_cells(i, i + 1, stopped)
+                self._run_again(stopped)
                 for i in range(len(self.cells)):
                     self.send({"cell": i, "error": self.errors.get(i, ""), "stopped": stopped.get(i, "")})
                 while waiting:
@@ -101,11 +105,22 @@ class Submission:
             finally:
                 self._clear()
 
-    def _run_cells(self, first: int, end: int, stopped: dict[int, str]) -> bool:
-        """Run some cells in one process, which then holds the state. Returns whether it came through."""
+    def _run_again(self, stopped: dict[int, str]) -> None:
+        """Run cells again that met an unknown name, while that helps: the student ran them in another order."""
+        while early := [i for i, error in self.errors.items() if error.startswith("NameError") and i not in stopped]:
+            for i in early:
+                self._run_cells(i, i + 1, stopped, again=True)
+            if not any(i not in stopped and self.errors[i] == "" for i in early):
+                return
+
+    def _run_cells(self, first: int, end: int, stopped: dict[int, str], again: bool = False) -> bool:
+        """Run some cells in one process, which then holds the state. Returns whether it came through.
+
+        again: what has a name by now keeps it.
+        """
         if end == first + 1 and first in stopped:
             return False
-        _, why, said = self._step(f"cells {first} {end}", self.limits["cell_seconds"], end - 1)
+        _, why, said = self._step(f"cells {first} {end} {int(again)}", self.limits["cell_seconds"], end - 1)
         if why and end == first + 1:
             stopped[first] = why
         try:
@@ -237,6 +252,7 @@ class Submission:
             os.setpgid(0, 0)
             _restrict(self.limits, there.fileno())
             self.namespace = fresh_namespace()
+            self.answers: dict[str, Any] = {}
             self.given: dict[str, Any] = {"__name__": "reference"}
             if self.reference:
                 _remember("<reference>", self.reference)
@@ -269,16 +285,20 @@ class Submission:
             if kind == "exercise":
                 os._exit(0)
 
-    def _execute(self, first: int, end: int) -> bytes:
+    def _execute(self, first: int, end: int, again: int) -> bytes:
         errors = []
         for i in range(first, end):
+            before = dict(self.namespace) if again else {}
             error = execute(self.cells[i], f"<cell {i + 1}>", self.namespace)
+            self.namespace.update(before)
+            # a notebook may give the name to a result later on
+            self.answers |= {name: self.namespace[name] for name in self.names if callable(self.namespace.get(name))}
             errors.append(error[:500].encode(errors="replace").decode())
             self.namespace.update({name: self.given[name] for name in self.replaced})
         return pack(errors)
 
     def _outputs(self, name: str) -> bytes:
-        answer = self.namespace.get(name, _undefined)
+        answer = self.answers.get(name, self.namespace.get(name, _undefined))
         tried = [run_probe(self.lab.exercises[name], answer, inputs) for inputs in self.inputs[name]]
         try:
             return pack([{part: asdict(output) for part, output in outputs.items()} for outputs in tried])
@@ -294,15 +314,22 @@ def _undefined(*args: Any, **kwargs: Any) -> None:
 def execute(source: str, filename: str, namespace: dict[str, Any]) -> str:
     """Run a cell as a notebook would. Returns what it raised, in one line, or ""."""
     _remember(filename, source)
+    said = ""
     try:
         try:
-            code = compile(source, filename, "exec")
+            flags = compile(source, filename, "exec").co_flags & FUTURE
         except SyntaxError:
             return _execute_in_ipython(source, namespace)
-        exec(code, namespace)
+        for statement in ast.parse(source).body:
+            try:
+                exec(compile(ast.Module([statement], []), filename, "exec", flags, dont_inherit=True), namespace)
+            except ImportError as error:  # a package that is only there where the student worked
+                if not isinstance(statement, (ast.Import, ast.ImportFrom)):
+                    raise
+                said = said or explain(error)
     except BaseException as error:  # SystemExit too: it ends a cell, not the notebook
         return explain(error)
-    return ""
+    return said
 
 
 def _execute_in_ipython(source: str, namespace: dict[str, Any]) -> str:
@@ -337,7 +364,8 @@ def fresh_namespace() -> dict[str, Any]:
     """The names that a notebook's first cell finds."""
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
-    sys.modules["labdiff.plotting"] = _Silent("labdiff.plotting")
+    for name in ("labdiff.plotting", "google", "google.colab"):
+        sys.modules[name] = _Silent(name)
     labdiff.check = labdiff.hint = _nothing  # type: ignore[attr-defined]
     module.__dict__.update(display=_nothing, get_ipython=_nothing)
     torch.manual_seed(0)

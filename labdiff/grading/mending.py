@@ -11,9 +11,11 @@ from __future__ import annotations
 import ast
 import copy
 import functools
+import itertools
 import json
 import re
 import symtable
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,13 +182,28 @@ def _folded(text: str) -> str:
 
 
 def _key(statement: ast.stmt) -> str:
-    return ast.dump(statement)
+    """What tells one statement from another, whatever its docstrings say."""
+    try:
+        return ast.dump(_Bare().visit(copy.deepcopy(statement)))
+    except RecursionError:
+        return f"too deep, line {statement.lineno}"
+
+
+class _Bare(ast.NodeTransformer):
+    """Takes docstrings away."""
+
+    def _definition(self, node: ast.AST) -> ast.AST:
+        if ast.get_docstring(node, clean=False) is not None and len(node.body) > 1:
+            node.body = node.body[1:]
+        return self.generic_visit(node)
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _definition
 
 
 def recognise(cells: list[Cell]) -> str:
     """The lab that cells belong to: the one most of whose exercises they name. Raises Unreadable."""
     text = "\n".join(cell.source for cell in cells)
-    words = set(re.findall(r"\b(?:def|class)\s+(\w+)|\bcheck\(\s*(\w+)", text))
+    words = set(re.findall(r"\b(?:def|class)\s+(\w+)|\bcheck\(\s*(\w+)|^(\w+)\s*=", text, re.M))
     named = {name for pair in words for name in pair if name}
     best = max(LABS, key=lambda lab: len(named & set(exercises.lab(lab).exercises)))
     if not named & set(exercises.lab(best).exercises):
@@ -206,11 +223,18 @@ def mend(cells: list[Cell], lab: Lab) -> list[Cell]:
     if found != lab.name and not _belongs(cells, lab):
         raise Unreadable(f"This is {found}, and {lab.name} was to be graded.")
     names = {*lab.exercises}
+    answered = set().union(*(_answers(cell, names, lab.name) for cell in cells if cell.kind == "code"))
     mended: list[Cell] = []
     for cell in cells:
-        if cell.kind != "code" and _holds_an_answer(cell, names, lab.name):
+        if cell.kind == "code" and not cell.source.strip():
+            continue
+        if cell.kind == "code" and cell.grade_id in lab.questions and not _answers(cell, names, lab.name):
+            cell = Cell("markdown", cell.source, cell.grade_id)
+        # an answer in words' clothes, unless it was put aside for one that is code
+        if cell.kind != "code" and _answers(cell, names, lab.name) - answered:
             cell = Cell("code", _unfenced(cell.source), cell.grade_id)
-        if cell.kind == "code" and mended and mended[-1].kind == "code" and _is_continued(mended[-1], cell):
+        last = mended[-1] if mended and mended[-1].kind == "code" else None
+        if last and cell.kind == "code" and _is_continued(last, cell, names):
             mended[-1] = Cell("code", mended[-1].source + "\n" + cell.source, mended[-1].grade_id or cell.grade_id)
         else:
             mended.append(cell)
@@ -223,11 +247,11 @@ def _belongs(cells: list[Cell], lab: Lab) -> bool:
     return len(defined & set(lab.exercises)) >= 3
 
 
-def _holds_an_answer(cell: Cell, names: set[str], lab: str) -> bool:
-    if _folded(cell.source) in release(lab).texts:
-        return False
-    tree = _tree(_unfenced(cell.source))
-    return tree is not None and any(isinstance(n, DEFINITIONS) and n.name in names for n in tree.body)
+def _answers(cell: Cell, names: set[str], lab: str) -> set[str]:
+    """The exercises that a cell's text answers, were it code."""
+    tree = None if _folded(cell.source) in release(lab).texts else _tree(_unfenced(cell.source))
+    shown = release(lab).shown
+    return set().union(*(_binds(n) & names for n in tree.body if _key(n) not in shown)) if tree else set()
 
 
 DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
@@ -239,8 +263,11 @@ def _unfenced(text: str) -> str:
     return fenced.group(1) if fenced else text
 
 
-def _is_continued(first: Cell, second: Cell) -> bool:
+def _is_continued(first: Cell, second: Cell, names: set[str]) -> bool:
     """Whether a cell was cut in two: the second begins inside a block, or one of them is no code by itself."""
+    alone = _tree(textwrap.dedent(second.source))
+    if alone and any(isinstance(node, DEFINITIONS) and node.name in names for node in alone.body):
+        return False  # indented as a whole
     line = next((line for line in second.source.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
     inside = line[:1].isspace()
     if not inside and _tree(first.source) is not None and _tree(second.source) is not None:
@@ -261,6 +288,8 @@ PARSING = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
 def _tree(source: str) -> ast.Module | None:
     """The syntax tree of a cell, with the magics of IPython turned into calls; None where it has none."""
+    if source.lstrip().startswith("%%"):  # such as %%time: what stands below is what is run
+        source = source.partition("\n")[2]
     try:
         return ast.parse(source)
     except PARSING:
@@ -307,10 +336,12 @@ def program(cells: list[Cell], lab: Lab) -> Program:
             continue
         for statement, kept in zip(piece.statements, piece.kept, strict=True):
             for name in _binds(statement) if kept else ():
-                defined[name] = len(sources)
+                if not _is_shown(statement, from_release):
+                    defined[name] = len(sources)
                 definitions.setdefault(name, []).append(statement)
         if not piece.statements:  # a cell that cannot be parsed still says which exercise it is about
-            defined |= {n: len(sources) for n in re.findall(r"^(?:def|class)\s+(\w+)", piece.source, re.M)}
+            for name in re.findall(r"^(?:def|class)\s+(\w+)", piece.source, re.M):
+                defined.setdefault(name, len(sources))
         sources.append(_without(piece))
         numbers.append(piece.number)
     return Program(
@@ -338,7 +369,7 @@ def _keep_what_is_used(pieces: list[_Piece], given: set[str]) -> None:
         found = False
         for piece in pieces:
             for i, statement in enumerate(piece.statements):
-                if not piece.kept[i] and not isinstance(statement, DEFINITIONS) and _binds(statement) & missing:
+                if not piece.kept[i] and _binds(statement) & missing:
                     piece.kept[i] = found = True
         if not found:
             return
@@ -366,7 +397,12 @@ def _binds(tree: ast.AST) -> set[str]:
 def _uses(statements: Iterable[ast.stmt]) -> set[str]:
     """The names that statements look up outside themselves, in whatever function."""
     names: set[str] = set()
-    tables = [symtable.symtable(ast.unparse(statement), "<cell>", "exec") for statement in statements]
+    tables = []
+    for statement in statements:
+        try:
+            tables.append(symtable.symtable(ast.unparse(statement), "<cell>", "exec"))
+        except PARSING:  # what Python parses, and then refuses to compile
+            names |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
     while tables:
         table = tables.pop()
         outside = [s for s in table.get_symbols() if s.is_global() or table.get_type() == "module"]
@@ -398,7 +434,7 @@ def needed(body: list[ast.stmt], names: Iterable[str]) -> list[ast.stmt]:
 
 def _without(piece: _Piece) -> str:
     """A cell's source with the statements that are not run blanked out, so that its lines keep their numbers."""
-    lines = piece.source.splitlines(keepends=True)
+    lines = piece.source.split("\n")
     if not piece.statements or all(piece.kept):
         return piece.source
     if _tree_is_of(piece):
@@ -406,12 +442,15 @@ def _without(piece: _Piece) -> str:
             if not kept:
                 first = min([statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", []))])
                 for i in range(first - 1, statement.end_lineno or first):
-                    lines[i] = "\n"
-        text = "".join(lines)
+                    lines[i] = ""
+        text = "\n".join(lines)
         if _compiles(text) and len(ast.parse(text).body) == sum(piece.kept):
             return text
     kept_only = ast.Module([s for s, keep in zip(piece.statements, piece.kept, strict=True) if keep], [])
-    return ast.unparse(kept_only)
+    try:
+        return ast.unparse(kept_only)
+    except RecursionError:
+        return piece.source
 
 
 def _tree_is_of(piece: _Piece) -> bool:
@@ -434,7 +473,14 @@ def restore(cells: list[Cell], lab: Lab) -> NotebookNode:
     answers: dict[int, list[str]] = {}
     for name, at in runs.defined.items():
         answers.setdefault(runs.numbers[at], []).append(name)
-    questions = {number: name for name, number in _answered(cells, lab).items()}
+    questions = {number: name for name, number in _answered(cells, lab, {*answers}).items()}
+    unchanged = {_folded(marked[name].source) for name in lab.questions}
+    below: dict[int, list[int]] = {}  # question's cell -> the cells below it, where the student answered there
+    for number in questions:
+        if _folded(cells[number - 1].source) in unchanged:
+            theirs = (_is_theirs(cell, lab) for cell in cells[number:])
+            below[number] = [number + 1 + i for i, _ in enumerate(itertools.takewhile(bool, theirs))]
+    moved = {number for numbers in below.values() for number in numbers}
     stubs = {_folded(marked[name].source): name for name in lab.exercises}
     restored: list[NotebookNode] = []
     placed: set[str] = set()
@@ -445,13 +491,15 @@ def restore(cells: list[Cell], lab: Lab) -> NotebookNode:
             placed.add(name)
 
     for number, cell in enumerate(cells, 1):
-        if cell.kind == "code" and re.fullmatch(r"check\(\w+\)", _folded(cell.source)):
+        if number in moved or (cell.kind == "code" and re.fullmatch(r"check\(\w+\)", _folded(cell.source))):
             continue
         names = answers.get(number, [])
         stub = stubs.get(_folded(cell.source))
         if stub and stub not in runs.defined and stub not in placed:
             names = [stub]
         question = questions.get(number)
+        if below.get(number):
+            cell = Cell("markdown", "\n\n".join(cells[n - 1].source for n in below[number]))
         code = cell.kind == "code" and not question
         node = new_code_cell(cell.source) if code else new_markdown_cell(_harmless(cell.source))
         if names or question:
@@ -478,8 +526,16 @@ def _harmless(text: str) -> str:
     return clean_html(text)
 
 
-def _answered(cells: list[Cell], lab: Lab) -> dict[str, int]:
-    """The cell that answers each question, by its id or else by what stands above it: question -> number."""
+def _is_theirs(cell: Cell, lab: Lab) -> bool:
+    """Whether a cell holds words that the release does not."""
+    return cell.kind != "code" and bool(cell.source.strip()) and _folded(cell.source) not in release(lab.name).texts
+
+
+def _answered(cells: list[Cell], lab: Lab, taken: set[int]) -> dict[str, int]:
+    """The cell that answers each question, by its id or else by what stands above it: question -> number.
+
+    taken: the numbers of the cells that define answers, whatever their id says.
+    """
     original = [cell for cell in release(lab.name).notebook.cells]
     found: dict[str, int] = {}
     for i, cell in enumerate(original):
@@ -488,7 +544,7 @@ def _answered(cells: list[Cell], lab: Lab) -> dict[str, int]:
             continue
         above = [_folded(c.source) for c in original[max(0, i - 2) : i]]
         ways = (
-            [n for n, c in enumerate(cells, 1) if c.grade_id == name],
+            [n for n, c in enumerate(cells, 1) if c.grade_id == name and n not in taken],
             [n for n in range(3, len(cells) + 1) if [_folded(c.source) for c in cells[n - 3 : n - 1]] == above],
         )
         numbers = next((way for way in ways if way), [])

@@ -147,6 +147,7 @@ def _command(lab: str, isolation: str, limits: Limits) -> tuple[list[str], dict[
         "MPLCONFIGDIR": "/tmp",
         "IPYTHONDIR": "/tmp",
         "CUDA_VISIBLE_DEVICES": "",
+        "TORCHDYNAMO_DISABLE": "1",  # torch.compile would look for a compiler
         "LABDIFF_DATA": "offline",
         "NBGRADER_EXECUTION": "autograde",  # what labdiff.being_graded reads
     }
