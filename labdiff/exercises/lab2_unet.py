@@ -166,11 +166,12 @@ def attention(answer, q, k, v, more_k, more_v):
 
 
 def _attend(q, k, v):
-    """Attention by torch itself, so that SelfAttention is tried apart from the student's own `attention`."""
-    turned = [z.transpose(-1, -2) for z in (q, k, v)]  # each (B, heads, N, d)
-    identity = torch.eye(v.shape[-1], device=v.device, dtype=v.dtype).expand(*v.shape[:-2], -1, -1)
-    weights = F.scaled_dot_product_attention(turned[0], turned[1], identity)  # (B, heads, N, M)
-    return F.scaled_dot_product_attention(*turned).transpose(-1, -2), weights
+    """Something that mixes positions as attention does, so that SelfAttention is tried apart from `attention`.
+
+    It is not attention itself: what tries one answer must not be another answer.
+    """
+    weights = (q.transpose(-1, -2) @ k + 0.5).tanh()  # (B, heads, N, M)
+    return v @ weights.transpose(-1, -2), weights
 
 
 @LAB.exercise(
@@ -358,7 +359,7 @@ def _with_toys(net, in_channels, patch, channels):
     The blocks themselves stay, so an answer may ask of which class they are.
     """
 
-    def sinusoid(t):
+    def sinusoid(t):  # the real one, since an answer may well call timestep_embedding itself
         angles = t[:, None] * 10_000 ** -(torch.arange(channels // 2, device=t.device) / (channels // 2))
         return torch.cat([angles.sin(), angles.cos()], dim=1)  # (B, channels)
 

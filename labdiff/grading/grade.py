@@ -18,7 +18,7 @@ from labdiff.checking.judge import NOT_DONE, RIGHT, WRONG, Verdict, judge
 from labdiff.checking.run import Output, run_probe
 from labdiff.exercises import Exercise, Lab
 from labdiff.grading import sandbox
-from labdiff.grading.mending import Cell, Program, Unreadable, mend, needed, program, read, recognise, release
+from labdiff.grading.mending import Program, Unreadable, mend, needed, program, read, recognise, release
 from labdiff.grading.packing import Malformed, unpack
 from labdiff.grading.report import CARRIED, Report, Result
 from labdiff.grading.sandbox import Limits
@@ -61,10 +61,13 @@ def grade(
     try:
         cells = read(notebook)
         asked = exercises.lab(lab or recognise(cells))
-        cells = mend(cells, asked)
+        runs = program(mend(cells, asked), asked)
     except Unreadable as error:
         return ungraded(lab or "", seed, isolation, str(error))
-    submission = _Submission(asked, cells, seed, reference_file(asked.name, reference), isolation, limits)
+    except (RecursionError, MemoryError) as error:
+        problem = f"The cells could not be read ({type(error).__name__}): a person should look at this one."
+        return ungraded(lab or "", seed, isolation, problem)
+    submission = _Submission(asked, runs, seed, reference_file(asked.name, reference), isolation, limits)
     results = submission.results()
     if carry:
         submission.carry_forward(results)
@@ -107,10 +110,10 @@ def expected_outputs(lab: str, seed: int, reference: Path) -> dict[str, Outputs]
 class _Submission:
     """One submission on its way to marks."""
 
-    def __init__(self, lab: Lab, cells: list[Cell], seed: int, reference: Path, isolation: str, limits: Limits):
+    def __init__(self, lab: Lab, runs: Program, seed: int, reference: Path, isolation: str, limits: Limits):
         self.lab, self.seed, self.reference = lab, seed, reference
         self.isolation, self.limits = isolation, limits
-        self.program: Program = program(cells, lab)
+        self.program = runs
         self.expected = expected_outputs(lab.name, seed, reference)
         self.problem = ""
 
@@ -259,8 +262,14 @@ def _outputs(tree: Any) -> Outputs:
         if most > MOST_VALUES:
             error = f"the answer returned {most} values"
         short = {place: _text(text) for place, text in texts.items()}
+        dtypes = {place: _dtype(dtypes[place], array) for place, array in arrays.items()}
         outputs[part] = Output({} if error else arrays, dtypes, short, error, about["changed"])
     return outputs
+
+
+def _dtype(said: str, array: np.ndarray) -> str:
+    """The dtype that is believed: half precision, which comes as float32, and a Python number; else the array's own."""
+    return said if said in ("number", "bfloat16", "float16") else str(array.dtype)
 
 
 def _text(value: Any, most: int = 300) -> str:

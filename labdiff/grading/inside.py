@@ -397,7 +397,14 @@ def _restrict(limits: dict[str, Any], line: int) -> None:
 
 
 def _others() -> set[int]:
-    return {int(name) for name in os.listdir("/proc") if name.isdigit()} - {os.getpid()}
+    """The living processes of the sandbox but this one; a dead one that nobody waited for is no process any more."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as status:
+                if status.read().rpartition(")")[2].split()[0] not in "ZX":
+                    found.add(int(name))
+    return found
 
 
 def _signal(pid: int, number: int) -> None:
@@ -423,6 +430,7 @@ def _how_it_ended(status: int) -> str:
 
 def main() -> None:
     """Take one job from standard input, and write what comes of it to standard output."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the kernel keeps all else from a sandbox's first process
     torch.set_num_threads(1)  # forks stay safe while nothing has run in parallel
     if sys.platform == "linux":
         # no process of the submission may look into this one, and orphans come here to be reaped

@@ -13,7 +13,9 @@ import copy
 import functools
 import itertools
 import json
+import os
 import re
+import stat
 import symtable
 import textwrap
 from collections.abc import Iterable
@@ -33,7 +35,9 @@ PACKAGE = Path(__file__).resolve().parents[1]
 PLACES = (PACKAGE / "notebooks", PACKAGE.parent / "notebooks")
 LARGEST = 512 << 20  # bytes of a notebook
 MOST_CELLS = 3000
-LONGEST = 200_000  # characters of a code cell
+LONGEST = 50_000  # characters of a code cell
+MOST_CODE = 500_000  # characters of all code cells
+MOST_STATEMENTS = 5000
 
 
 class Unreadable(Exception):
@@ -74,6 +78,8 @@ def read(notebook: str | Path | bytes | dict[str, Any]) -> list[Cell]:
     Raises Unreadable, and OSError where there is no such file.
     """
     if isinstance(notebook, (str, Path)):
+        if not stat.S_ISREG(os.lstat(notebook).st_mode):
+            raise Unreadable("This is no file of its own, but a link, a folder or a pipe.")
         size = Path(notebook).stat().st_size
         if size > LARGEST:
             raise Unreadable(f"The file is too large: {size >> 20} MB, at most {LARGEST >> 20} are read.")
@@ -90,7 +96,11 @@ def read(notebook: str | Path | bytes | dict[str, Any]) -> list[Cell]:
         raise Unreadable("This notebook holds no cells.")
     if len(cells) > MOST_CELLS:
         raise Unreadable(f"This notebook holds {len(cells)} cells; at most {MOST_CELLS} are read.")
-    return [_cell(cell) for cell in cells if isinstance(cell, dict)]
+    believed = [_cell(cell) for cell in cells if isinstance(cell, dict)]
+    code = sum(len(cell.source) for cell in believed if cell.kind == "code")
+    if code > MOST_CODE:
+        raise Unreadable(f"This notebook holds {code} characters of code; at most {MOST_CODE} are read.")
+    return believed
 
 
 def _parse(data: bytes) -> Any:
@@ -185,8 +195,8 @@ def _key(statement: ast.stmt) -> str:
     """What tells one statement from another, whatever its docstrings say."""
     try:
         return ast.dump(_Bare().visit(copy.deepcopy(statement)))
-    except RecursionError:
-        return f"too deep, line {statement.lineno}"
+    except PARSING:
+        return f"not to be told, line {statement.lineno}"
 
 
 class _Bare(ast.NodeTransformer):
@@ -249,7 +259,8 @@ def _belongs(cells: list[Cell], lab: Lab) -> bool:
 
 def _answers(cell: Cell, names: set[str], lab: str) -> set[str]:
     """The exercises that a cell's text answers, were it code."""
-    tree = None if _folded(cell.source) in release(lab).texts else _tree(_unfenced(cell.source))
+    known = _folded(cell.source) in release(lab).texts or len(cell.source) > LONGEST
+    tree = None if known else _tree(_unfenced(cell.source))
     shown = release(lab).shown
     return set().union(*(_binds(n) & names for n in tree.body if _key(n) not in shown)) if tree else set()
 
@@ -283,7 +294,9 @@ def _compiles(source: str) -> bool:
     return True
 
 
+# what Python's parser, and whatever walks its trees, raises on sources made to hurt it
 PARSING = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
+MAGIC = re.compile(r"^\s*[%!?,;/]|\?\s*$|=\s*[%!]|^\s*await\b", re.M)
 
 
 def _tree(source: str) -> ast.Module | None:
@@ -294,9 +307,11 @@ def _tree(source: str) -> ast.Module | None:
         return ast.parse(source)
     except PARSING:
         pass
+    if not MAGIC.search(source):
+        return None
     try:
         return ast.parse(TransformerManager().transform_cell(source))
-    except PARSING:
+    except (*PARSING, RuntimeError):
         return None
 
 
@@ -317,11 +332,14 @@ def program(cells: list[Cell], lab: Lab) -> Program:
     out, unless something that the student wrote uses the names that they make.
     """
     from_release = release(lab.name)
-    pieces = []
+    pieces, count = [], 0
     for number, cell in enumerate(cells, 1):
         if cell.kind == "code" and cell.source.strip() and cell.source not in from_release.given:
             tree = _tree(cell.source)
             statements = tree.body if tree else []
+            count += len(statements)
+            if count > MOST_STATEMENTS:
+                raise Unreadable(f"This notebook holds more than {MOST_STATEMENTS} statements.")
             kept = [not _is_shown(statement, from_release) for statement in statements]
             pieces.append(_Piece(number, cell.source, statements, kept))
     _keep_what_is_used(pieces, set().union(*(_binds(ast.parse(source)) for source in from_release.given)))
@@ -449,7 +467,7 @@ def _without(piece: _Piece) -> str:
     kept_only = ast.Module([s for s, keep in zip(piece.statements, piece.kept, strict=True) if keep], [])
     try:
         return ast.unparse(kept_only)
-    except RecursionError:
+    except PARSING:
         return piece.source
 
 

@@ -7,6 +7,7 @@ limits on time, memory, processes and what is written. What comes out is bytes, 
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import importlib.util
@@ -16,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -210,13 +212,40 @@ def _python_folders() -> list[str]:
 def _package_files(lab: str) -> list[tuple[Path, str]]:
     """The files of labdiff that the sandbox sees, and where: no golden answers, no reference but of earlier labs."""
     earlier = exercises.LABS[: exercises.LABS.index(lab)]
-    names = ["__init__.py", "data.py", "plotting.py", "metrics.py", "checkpoints.py", "exercises"]
+    names = ["__init__.py", "data.py", "plotting.py", "metrics.py", "checkpoints.py"]
     names += [f"checking/{name}.py" for name in ("__init__", "notebook", "run", "judge", "golden")]
     names += [f"grading/{name}.py" for name in ("__init__", "inside", "packing")]
     names += [f"reference/{name}.py" for name in ("__init__", *earlier)]
     names += [file.name for file in PACKAGE.glob("*.npz")]
     shipped = next(place for place in checkpoints.PLACES if list(place.glob("*.ckpt")))
-    return [*((PACKAGE / name, name) for name in names), (shipped, "shipped")]
+    asked = Path(_exercises().name)
+    return [*((PACKAGE / name, name) for name in names), (shipped, "shipped"), (asked, "exercises")]
+
+
+@functools.cache
+def _exercises() -> tempfile.TemporaryDirectory:
+    """A copy of labdiff/exercises without the hints, the last of which is nearly the answer."""
+    copy = tempfile.TemporaryDirectory(prefix="labdiff-exercises-")
+    os.chmod(copy.name, 0o755)
+    for file in (PACKAGE / "exercises").glob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        if file.stem != "__init__":
+            tree = _WithoutHints().visit(tree)
+        Path(copy.name, file.name).write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
+    return copy
+
+
+class _WithoutHints(ast.NodeTransformer):
+    """Empties the hints of exercises and predictions."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        none = ast.Tuple([ast.Constant("")] * 3, ast.Load())
+        for keyword in node.keywords:
+            if keyword.arg == "hints":
+                keyword.value = none
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "prediction" and len(node.args) > 2:
+            node.args[2] = none
+        return self.generic_visit(node)
 
 
 # --- bubblewrap -------------------------------------------------------------------------------
