@@ -34,6 +34,7 @@ from labdiff import exercises
 from labdiff.checking.run import Output, explain, run_probe
 from labdiff.grading.packing import LENGTH, Malformed, pack, unpack
 
+os = types.SimpleNamespace(**vars(os))  # as it is before a student's code can change it
 ALONE = os.getpid() == 1  # the first process of a sandbox, so all other processes here are the submission's
 FUTURE = functools.reduce(
     int.__or__, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
@@ -199,7 +200,7 @@ class Submission:
             data = self.state.line.recv(LENGTH.size)
         except OSError:
             return None
-        return LENGTH.unpack(data)[0] if len(data) == LENGTH.size else None
+        return LENGTH.unpack(data)[0] & 0xFFFF if len(data) == LENGTH.size else None
 
     def _too_much(self) -> str:
         """What all processes of the submission together use too much of, or ""."""
@@ -408,7 +409,7 @@ def _others() -> set[int]:
 
 
 def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+    with contextlib.suppress(ProcessLookupError, PermissionError, OverflowError):
         os.kill(pid, number)
 
 

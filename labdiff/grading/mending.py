@@ -38,6 +38,7 @@ MOST_CELLS = 3000
 LONGEST = 50_000  # characters of a code cell
 MOST_CODE = 500_000  # characters of all code cells
 MOST_STATEMENTS = 5000
+MOST_MAGICS = 100  # of one cell; IPython takes a second for a hundred
 
 
 class Unreadable(Exception):
@@ -307,7 +308,7 @@ def _tree(source: str) -> ast.Module | None:
         return ast.parse(source)
     except PARSING:
         pass
-    if not MAGIC.search(source):
+    if not 0 < len(MAGIC.findall(source)) <= MOST_MAGICS:
         return None
     try:
         return ast.parse(TransformerManager().transform_cell(source))

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/grading.py
 
-Three submissions of each lab (all right, a mistake in each exercise, untouched) are graded by
+Six submissions of each lab (all right, untouched, and four with a mistake in each exercise) are graded by
 `nbgrader autograde`, one command per lab: by labdiff in its sandbox, by stock nbgrader, and by
 stock nbgrader on the same submissions without their demonstration cells. Prints the table of
 the README.
@@ -10,6 +10,7 @@ the README.
 
 from __future__ import annotations
 
+import copy
 import os
 import resource
 import shutil
@@ -43,9 +44,11 @@ c.Execute.timeout = 600
 
 
 def submissions(lab: str, cut: bool) -> dict[str, nbformat.NotebookNode]:
-    """The three submissions of a lab: student -> notebook; `cut` without the demonstration cells."""
-    wrong = {name: next(iter(titles)) for name, titles in answers(lab, "mistake").items()}
-    made = {"right": submission(lab), "mistaken": mistaken(lab, **wrong), "untouched": release(lab).notebook}
+    """The six submissions of a lab: student -> notebook; `cut` without the demonstration cells."""
+    made = {"right": submission(lab), "untouched": copy.deepcopy(release(lab).notebook)}
+    for i in range(4):
+        wrong = {name: [*titles][i % len(titles)] for name, titles in answers(lab, "mistake").items()}
+        made[f"mistaken{i}"] = mistaken(lab, **wrong)
     if cut:
         for notebook in made.values():
             notebook.cells = [
