@@ -313,7 +313,10 @@ def _undefined(*args: Any, **kwargs: Any) -> None:
 
 
 def execute(source: str, filename: str, namespace: dict[str, Any]) -> str:
-    """Run a cell as a notebook would. Returns what it raised, in one line, or ""."""
+    """Run a cell, and go on after a statement that fails, so that it costs no answer further down.
+
+    Returns what was raised first, in one line, or "".
+    """
     _remember(filename, source)
     said = ""
     try:
@@ -324,11 +327,9 @@ def execute(source: str, filename: str, namespace: dict[str, Any]) -> str:
         for statement in ast.parse(source).body:
             try:
                 exec(compile(ast.Module([statement], []), filename, "exec", flags, dont_inherit=True), namespace)
-            except ImportError as error:  # a package that is only there where the student worked
-                if not isinstance(statement, (ast.Import, ast.ImportFrom)):
-                    raise
+            except BaseException as error:  # SystemExit too: it ends a statement, not the notebook
                 said = said or explain(error)
-    except BaseException as error:  # SystemExit too: it ends a cell, not the notebook
+    except BaseException as error:
         return explain(error)
     return said
 

@@ -304,10 +304,11 @@ def _tree(source: str) -> ast.Module | None:
     """The syntax tree of a cell, with the magics of IPython turned into calls; None where it has none."""
     if source.lstrip().startswith("%%"):  # such as %%time: what stands below is what is run
         source = source.partition("\n")[2]
-    try:
-        return ast.parse(source)
-    except PARSING:
-        pass
+    for text in (source, textwrap.dedent(source)):  # IPython runs a cell that is indented as a whole
+        try:
+            return ast.parse(text)
+        except PARSING:
+            continue
     if not 0 < len(MAGIC.findall(source)) <= MOST_MAGICS:
         return None
     try:
