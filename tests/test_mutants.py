@@ -191,7 +191,11 @@ KNOWN_HOLES = {
 LOOSE = {
     ("cosine_betas", 0, "u = torch.linspace(0, 1, T + 1, dtype=torch.float64)"): "2 does: cos^2 is even about u = 1",
     ("slerp", 1, "cosine = ((a * b).sum(axes, keepdim=True) / lengths).clamp(-1, 1)"): "a cosine never leaves [-1, 1]",
-    ("slerp", 0.9995, "return torch.where(cosine > 0.9995, (1 - w) * a + w * b, arc)"): "a hole: no angle is smaller than 10 degrees",
+    (
+        "slerp",
+        0.9995,
+        "return torch.where(cosine > 0.9995, (1 - w) * a + w * b, arc)",
+    ): "a hole: no angle is smaller than 10 degrees",
 }
 PAIRS = NUMBERS = 600  # how many are drawn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import importlib.util
 import secrets
@@ -116,6 +117,7 @@ class _Submission:
         self.program = runs
         self.expected = expected_outputs(lab.name, seed, reference)
         self.problem = ""
+        self.deadline = time.monotonic() + limits.submission_seconds
 
     def results(self) -> list[Result]:
         """Each exercise on the student's own answers."""
@@ -129,7 +131,7 @@ class _Submission:
         """Try each wrong answer that relies on wrong ones above it again, with the right ones in their place."""
         for result in results:
             upstream = self.upstream(result, results)
-            if not upstream:
+            if not upstream or time.monotonic() > self.deadline:
                 continue
             _, said = self._run([result.name], upstream)
             verdict = self._verdict(self.lab.exercises[result.name], said.get(result.name))
@@ -174,7 +176,9 @@ class _Submission:
         }
         cells: dict[int, dict] = {}
         said: dict[str, tuple[dict, bytes]] = {}
-        for event, data in sandbox.run(self.lab.name, job, self.limits, self.isolation):
+        left = max(1.0, self.deadline - time.monotonic())  # one time limit for all runs of a submission
+        limits = dataclasses.replace(self.limits, submission_seconds=left)
+        for event, data in sandbox.run(self.lab.name, job, limits, self.isolation):
             if event.get("cell") in range(len(self.program.cells)):
                 cells[event["cell"]] = event
             elif event.get("exercise") in tried:
@@ -269,7 +273,9 @@ def _outputs(tree: Any) -> Outputs:
 
 def _dtype(said: str, array: np.ndarray) -> str:
     """The dtype that is believed: half precision, which comes as float32, and a Python number; else the array's own."""
-    return said if said in ("number", "bfloat16", "float16") else str(array.dtype)
+    if said in ("bfloat16", "float16") or (said == "number" and array.ndim == 0):
+        return said
+    return str(array.dtype)
 
 
 def _text(value: Any, most: int = 300) -> str:

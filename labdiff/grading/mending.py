@@ -33,7 +33,7 @@ from labdiff.exercises import LABS, Lab
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PLACES = (PACKAGE / "notebooks", PACKAGE.parent / "notebooks")
-LARGEST = 512 << 20  # bytes of a notebook
+LARGEST = 160 << 20  # bytes of a notebook
 MOST_CELLS = 3000
 LONGEST = 50_000  # characters of a code cell
 MOST_CODE = 500_000  # characters of all code cells
