@@ -2,7 +2,7 @@
 
     python tests/benchmarks/grading.py
 
-Six submissions of each lab (all right, untouched, and four with a mistake in each exercise) are graded by
+Three submissions of each lab (all right, untouched, and one with a mistake in each exercise) are graded by
 `nbgrader autograde`, one command per lab: by labdiff in its sandbox, by stock nbgrader, and by
 stock nbgrader on the same submissions without their demonstration cells. Prints the table of
 the README.
@@ -44,11 +44,13 @@ c.Execute.timeout = 600
 
 
 def submissions(lab: str, cut: bool) -> dict[str, nbformat.NotebookNode]:
-    """The six submissions of a lab: student -> notebook; `cut` without the demonstration cells."""
-    made = {"right": submission(lab), "untouched": copy.deepcopy(release(lab).notebook)}
-    for i in range(4):
-        wrong = {name: [*titles][i % len(titles)] for name, titles in answers(lab, "mistake").items()}
-        made[f"mistaken{i}"] = mistaken(lab, **wrong)
+    """The three submissions of a lab: student -> notebook; `cut` without the demonstration cells."""
+    wrong = {name: next(iter(titles)) for name, titles in answers(lab, "mistake").items()}
+    made = {
+        "right": submission(lab),
+        "untouched": copy.deepcopy(release(lab).notebook),
+        "mistaken": mistaken(lab, **wrong),
+    }
     if cut:
         for notebook in made.values():
             notebook.cells = [
