@@ -429,14 +429,15 @@ def in_a_box(course: bytes, command: str, result: str, patience: float = 60) -> 
     course comes as an archive.
     """
     environment = {"PATH": f"{sys.prefix}/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
-    view = ["--dev", "/dev", "--proc", "/proc"]
+    # first, since Python itself may lie in a folder below /tmp
+    view = ["--size", str(256 << 20), "--tmpfs", "/tmp", "--dev", "/dev", "--proc", "/proc"]
     for place in dict.fromkeys(["/usr", "/bin", "/lib", "/lib64", sys.base_prefix, sys.prefix]):
         if os.path.lexists(place):
             view += ["--symlink", os.readlink(place), place] if os.path.islink(place) else ["--ro-bind", place, place]
     # jsonschema spends a second on this package wherever it finds it
     slow = importlib.util.find_spec("rfc3987_syntax")
     view += ["--tmpfs", str(Path(slow.origin).parent)] if slow and slow.origin else []
-    view += ["--size", str(256 << 20), "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"]
+    view += ["--chdir", "/tmp", "--remount-ro", "/"]
     script = [
         "ulimit -c 0 -d 2097152 -f 65536 -u 128",
         "mkdir course && tar -x -C course && cd course",

@@ -273,7 +273,7 @@ import ctypes, os, socket
 libc = ctypes.CDLL(None)
 seen = {
     "calls": [libc.memfd_create(b"x", 0), libc.unshare(0x10000000), libc.ptrace(0, 0, 0, 0)],
-    "env": sorted(os.environ), "uid": os.getuid(), "files": sorted(os.listdir("/")), "home": os.listdir("/tmp"),
+    "env": sorted(os.environ), "uid": os.getuid(), "files": sorted(os.listdir("/")), "home": os.listdir("."),
     "privileges": [line.split()[1] for line in open("/proc/self/status") if line.startswith(("Cap", "NoNewPrivs"))],
     "processes": len([name for name in os.listdir("/proc") if name.isdigit()]),
 }

@@ -30,6 +30,7 @@ from labdiff.grading.packing import LENGTH, Malformed, pack, unpack
 
 PACKAGE = Path(__file__).resolve().parents[1]
 VIEW = "/labdiff"  # where the sandbox sees the package
+HOME = "/tmp/home"  # where a submission starts
 NEEDED = ("torch", "numpy", "safetensors", "tqdm", "matplotlib", "torchvision", "IPython", "PIL")
 ISOLATIONS = ("bubblewrap", "none")
 INSTALL = "sudo apt-get install bubblewrap"
@@ -136,9 +137,10 @@ def _read_exactly(descriptor: int, size: int, deadline: float) -> bytes:
 
 
 def _command(lab: str, isolation: str, limits: Limits) -> tuple[list[str], dict[str, str]]:
+    home = HOME if isolation == "bubblewrap" else tempfile.gettempdir()
     environment = {
         "PATH": "/nonexistent",
-        "HOME": "/tmp",
+        "HOME": home,
         "LANG": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",
@@ -146,8 +148,8 @@ def _command(lab: str, isolation: str, limits: Limits) -> tuple[list[str], dict[
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "MPLBACKEND": "Agg",
-        "MPLCONFIGDIR": "/tmp",
-        "IPYTHONDIR": "/tmp",
+        "MPLCONFIGDIR": home,
+        "IPYTHONDIR": home,
         "CUDA_VISIBLE_DEVICES": "",
         "TORCHDYNAMO_DISABLE": "1",  # torch.compile would look for a compiler
         "LABDIFF_DATA": "offline",
@@ -178,6 +180,8 @@ def _view(lab: str, limits: Limits) -> list[str]:
     """What the sandbox sees: Python, its packages, and of labdiff what the lab itself gives."""
     size = str(limits.written_bytes)
     words = ["--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev", "--proc", "/proc"]
+    # first, since Python itself may lie in a folder below /tmp
+    words += ["--size", size, "--tmpfs", "/tmp", "--dir", HOME]
     words += ["--ro-bind-try", "/sys/devices/system/cpu", "/sys/devices/system/cpu"]
     for place in _system_folders():
         words += ["--symlink", os.readlink(place), place] if os.path.islink(place) else ["--ro-bind", place, place]
@@ -189,7 +193,7 @@ def _view(lab: str, limits: Limits) -> list[str]:
             words += ["--tmpfs", f"{site}/labdiff"]
     for file, place in _package_files(lab):
         words += ["--ro-bind", str(file), f"{VIEW}/labdiff/{place}"]
-    return [*words, "--size", size, "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"]
+    return [*words, "--chdir", HOME, "--remount-ro", "/"]
 
 
 def _system_folders() -> list[str]:
