@@ -51,12 +51,10 @@ class Fault:
 
 
 PLACED_WRONG = "the marks are right; but the answer is looked for in a cell that does not hold it"
-REBOUND = "a name counts as made by the student where the student's own code makes it from what the release shows"
 
 FAULTS = {
     "result_under_the_same_name": Fault(("program",), PLACED_WRONG),
     "method_set_from_outside": Fault(("program",), PLACED_WRONG),
-    "derived_from_the_stub": Fault(("marks",), REBOUND),
 }
 
 # What can happen only where there is something to happen to.

@@ -385,7 +385,7 @@ def _keep_what_is_used(pieces: list[_Piece], given: set[str]) -> None:
     """Keep also those shown statements that make a name which a kept statement uses."""
     while True:
         kept = [s for piece in pieces for s, keep in zip(piece.statements, piece.kept, strict=True) if keep]
-        missing = _uses(kept) - set().union(given, *map(_binds, kept))
+        missing = _uses(kept) - set().union(given, *(_binds(s) - _made_from_itself(s) for s in kept))
         found = False
         for piece in pieces:
             for i, statement in enumerate(piece.statements):
@@ -412,6 +412,15 @@ def _binds(tree: ast.AST) -> set[str]:
             names.add((node.asname or node.name).split(".")[0])
         waiting.extend(ast.iter_child_nodes(node))
     return names
+
+
+def _made_from_itself(statement: ast.stmt) -> set[str]:
+    """The names that a statement makes anew from what they stood for before, as in `x = x + 1`."""
+    if isinstance(statement, ast.FunctionDef):
+        return set()
+    read = statement.bases if isinstance(statement, ast.ClassDef) else [statement]
+    names = (n.id for tree in read for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
+    return _binds(statement) & set(names)
 
 
 def _uses(statements: Iterable[ast.stmt]) -> set[str]:
