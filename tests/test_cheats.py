@@ -32,6 +32,7 @@ from urllib.request import urlopen
 
 import jupytext
 import nbformat
+import psutil
 import pytest
 from conftest import ROOT, reference
 from nbformat import NotebookNode
@@ -237,21 +238,22 @@ def adopting() -> Iterator[None]:
     libc.prctl(subreaper, 0, 0, 0, 0)
 
 
-def children() -> set[int]:
-    """The living processes whose parent is this one."""
+def below() -> set[int]:
+    """The living processes below this one, but for the sandbox that waits for the next submission: two processes."""
     found = set()
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, parent = status.read_text().rpartition(")")[2].split()[:2]
-            if int(parent) == os.getpid() and state != "Z":
-                found.add(int(status.parent.name))
+    waiting = [each.process.pid for each in sandbox._idle]
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            ours = process.pid in waiting or (process.ppid() in waiting and process.cmdline()[-1] == "namespaces")
+            if process.status() != psutil.STATUS_ZOMBIE and not ours:
+                found.add(process.pid)
     return found
 
 
 def left_running(before: set[int]) -> set[int]:
     """The processes that are still there a while after the run; the kernel needs a moment to end a sandbox."""
     until = time.monotonic() + 5
-    while (more := children() - before) and time.monotonic() < until:
+    while (more := below() - before) and time.monotonic() < until:
         time.sleep(0.02)
     return more
 
@@ -338,7 +340,7 @@ def check_texts(report: Report) -> None:
 @pytest.mark.sandbox
 @EACH
 def test_a_cheat_earns_what_its_answers_are_worth_and_leaves_nothing_behind(cheat, tmp_path, asked, adopting):
-    before = children()
+    before = below()
     asked.clear()
     with within(30):
         report = grade(handed_in(cheat, tmp_path), LAB, seed=SEED, limits=Limits(cell_seconds=5, exercise_seconds=5))
@@ -354,10 +356,13 @@ def test_a_cheat_earns_what_its_answers_are_worth_and_leaves_nothing_behind(chea
 def test_what_a_cheat_could_leave_behind_would_be_seen(asked, adopting):
     assert b"def q_sample" in urlopen(f"http://127.0.0.1:{PORT}/answers.py").read()
     assert asked.pop() == "/answers.py"
-    before = children()
+    before = below()
     started = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    os.fork() or time.sleep(60)"
     subprocess.run([sys.executable, "-c", started], check=True)
-    (orphan,) = children() - before
+    until = time.monotonic() + 5
+    while len(left := below() - before) != 1 and time.monotonic() < until:
+        time.sleep(0.02)
+    (orphan,) = left
     os.kill(orphan, signal.SIGKILL)
     os.waitpid(orphan, 0)
     file = Path.home() / f"{MARK}-test"
@@ -446,10 +451,10 @@ def in_a_box(course: bytes, command: str, result: str, patience: float = 60) -> 
         "set -- /proc/[0-9]*; [ $# -gt 1 ] && sleep 1",  # for what a cheat has left running
         result,
     ]
-    words = [*sandbox._bubblewrap(), *view, *sandbox._environment(environment), "--", "/bin/bash", "-c"]
-    process = subprocess.Popen(
-        [*words, "\n".join(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}, cwd="/", **sandbox._user()
-    )
+    ours = sandbox._way()
+    box = ours.words if ours.where == "once" else [*sandbox.CONFINED, *sandbox.OWN_USER, "--disable-userns"]
+    words = ["bwrap", *box, *view, *sandbox._environment(environment), "--", "/bin/bash", "-c", "\n".join(script)]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", **ours.user)
     try:
         return process.communicate(course, timeout=patience)[0]
     except subprocess.TimeoutExpired:

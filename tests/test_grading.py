@@ -316,7 +316,7 @@ def test_a_submission_sees_nothing_but_python_and_the_lab(monkeypatch):
     assert seen["home"] == []
     assert seen["processes"] <= 3
     assert (seen["package"], seen["usr"]) == ("OSError", "OSError")
-    assert seen["network"] == "ConnectionRefusedError"
+    assert seen["network"] in ("ConnectionRefusedError", "OSError")
     assert seen["answers"] == ["lab1_forward.py"]  # what the lab asks, in exercises/
 
 
@@ -337,6 +337,7 @@ def test_every_way_that_works_here_holds_the_same_walls(monkeypatch):
     for way in sandbox.WAYS:
         monkeypatch.setattr(sandbox, "WAYS", (way,))
         sandbox._way.cache_clear()
+        sandbox.close()
         try:
             report = grade(
                 submission("lab1_forward", snr="import os\n\n\ndef snr(x):\n    os.fork()\n    return x"), seed=SEED
@@ -346,6 +347,7 @@ def test_every_way_that_works_here_holds_the_same_walls(monkeypatch):
         worked += 1
         assert lost(report) == {"snr"}
     sandbox._way.cache_clear()
+    sandbox.close()
     assert worked
 
 

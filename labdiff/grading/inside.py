@@ -11,7 +11,6 @@ import __future__
 
 import ast
 import contextlib
-import ctypes
 import functools
 import gc
 import linecache
@@ -32,16 +31,15 @@ import torch
 import labdiff
 from labdiff import exercises
 from labdiff.checking.run import Output, explain, run_probe
+from labdiff.grading import confine
 from labdiff.grading.packing import LENGTH, Malformed, pack, unpack
 
 os = types.SimpleNamespace(**vars(os))  # as it is before a student's code can change it
-ALONE = os.getpid() == 1  # the first process of a sandbox, so all other processes here are the submission's
 FUTURE = functools.reduce(
     int.__or__, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 )
 POLL = 0.05  # seconds between two looks at the memory and the processes of a submission
 RESTARTS = 50
-SET_DUMPABLE, SET_CHILD_SUBREAPER = 4, 36  # prctl(2)
 
 
 @dataclass
@@ -61,10 +59,12 @@ class Lost(Exception):
 class Submission:
     """One submission: its cells, then its exercises, each in a process of its own.
 
-    job: what `sandbox.Sandbox.run` packed. send: takes what is to be said outside.
+    job: what `sandbox.run` packed. send: takes what is to be said outside. alone: whether all other
+    processes in sight are the submission's.
     """
 
-    def __init__(self, job: dict[str, Any], send: Callable[[dict[str, Any]], None]):
+    def __init__(self, job: dict[str, Any], send: Callable[..., None], alone: bool):
+        self.alone = alone
         self.cells: list[str] = job["cells"]
         self.inputs: dict[str, list[dict[str, Any]]] = job["exercises"]
         self.names = list(self.inputs)
@@ -204,7 +204,7 @@ class Submission:
 
     def _too_much(self) -> str:
         """What all processes of the submission together use too much of, or ""."""
-        if not ALONE:
+        if not self.alone:
             return ""
         pids, memory = _others(), 0
         if len(pids) > self.limits["processes"]:
@@ -219,7 +219,7 @@ class Submission:
 
     def _clear(self, keep: int = 0) -> None:
         """End every process but the one that holds the state."""
-        if not ALONE:
+        if not self.alone:
             for group in self.groups - {keep}:
                 _signal(-group, signal.SIGKILL)
             self.groups &= {keep}
@@ -251,7 +251,7 @@ class Submission:
         try:
             here.close()
             os.setpgid(0, 0)
-            _restrict(self.limits, there.fileno())
+            _restrict(self.limits, there.fileno(), self.alone)
             self.namespace = fresh_namespace()
             self.answers: dict[str, Any] = {}
             self.given: dict[str, Any] = {"__name__": "reference"}
@@ -379,14 +379,14 @@ def _remember(filename: str, source: str) -> None:
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
 
 
-def _restrict(limits: dict[str, Any], line: int) -> None:
+def _restrict(limits: dict[str, Any], line: int, alone: bool) -> None:
     """Limits of a submission's processes, nothing to read or print to, and no descriptor but the line."""
     for what, most in (
         (resource.RLIMIT_DATA, limits["process_memory"]),
         (resource.RLIMIT_FSIZE, limits["written_bytes"]),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 256),
-        *([(resource.RLIMIT_NPROC, limits["processes"])] if ALONE else []),
+        *([(resource.RLIMIT_NPROC, limits["processes"])] if alone else []),
     ):
         _, hard = resource.getrlimit(what)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
@@ -431,26 +431,68 @@ def _how_it_ended(status: int) -> str:
 
 
 def main() -> None:
-    """Take one job from standard input, and write what comes of it to standard output."""
+    """Run the submissions that come in on standard input, each as a line to talk on, one after the other.
+
+    The argument says where: "namespaces" forks a process for each that is alone in namespaces of its
+    own; "fork" only forks; "once" runs one, in this process, which the sandbox belongs to.
+    """
+    (where,) = sys.argv[1:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the kernel keeps all else from a sandbox's first process
     torch.set_num_threads(1)  # forks stay safe while nothing has run in parallel
-    if sys.platform == "linux":
-        # no process of the submission may look into this one, and orphans come here to be reaped
-        libc = ctypes.CDLL(None)
-        libc.prctl(SET_DUMPABLE, 0, 0, 0, 0)
-        libc.prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for lab in exercises.LABS:
+        exercises.lab(lab)
+    gc.collect()
     gc.freeze()  # so that a child's collector does not touch, and copy, every page of its parent
-    outside = os.fdopen(os.dup(1), "wb")
+    grader = socket.socket(fileno=0)
+    while True:
+        _, lines, _, _ = socket.recv_fds(grader, 1, 1)
+        if not lines:
+            return  # the grader has gone
+        line = socket.socket(fileno=lines[0])
+        if where == "once":
+            serve(line, where)
+            return
+        pid = os.fork()
+        if not pid:
+            grader.close()
+            try:
+                serve(line, where)
+            finally:
+                os._exit(0)
+        line.close()
+        os.waitpid(pid, 0)
+
+
+def serve(line: socket.socket, where: str) -> None:
+    """Take one job from a line, and say there what comes of it."""
+    if where == "namespaces" and not confine.separate():
+        return
+    size = LENGTH.unpack(_read_exactly(line, LENGTH.size))[0]
+    job = unpack(_read_exactly(line, size))
+    if where == "namespaces":
+        confine.hide(os.getcwd(), job["limits"]["written_bytes"])
+    if where != "fork":
+        confine.surrender()
+    elif sys.platform == "linux":
+        confine.guard()
 
     def send(event: dict[str, Any], data: bytes = b"") -> None:
         head = pack(event)
-        outside.write(LENGTH.pack(len(head)) + head + LENGTH.pack(len(data)) + data)
-        outside.flush()
+        line.sendall(LENGTH.pack(len(head)) + head + LENGTH.pack(len(data)) + data)
 
-    source = sys.stdin.buffer
-    (size,) = LENGTH.unpack(source.read(LENGTH.size))
-    Submission(unpack(source.read(size)), send).run()
+    Submission(job, send, alone=where != "fork").run()
     send({"end": True})
+
+
+def _read_exactly(line: socket.socket, size: int) -> bytes:
+    pieces = []
+    while size:
+        piece = line.recv(min(size, 1 << 20))
+        if not piece:
+            raise EOFError
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 if __name__ == "__main__":

@@ -8,16 +8,20 @@ limits on time, memory, processes and what is written. What comes out is bytes, 
 from __future__ import annotations
 
 import ast
+import atexit
 import contextlib
 import functools
 import importlib.util
 import os
 import select
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -25,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 from labdiff import checkpoints, exercises
-from labdiff.grading import syscalls
 from labdiff.grading.packing import LENGTH, Malformed, pack, unpack
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -65,51 +68,114 @@ def check_isolation(isolation: str) -> None:
 
 
 def run(lab: str, job: dict[str, Any], limits: Limits, isolation: str = "bubblewrap") -> Iterator[tuple[dict, bytes]]:
-    """Run a job in a fresh sandbox and yield what it says: (event, data), as `inside.Submission` sends them.
+    """Run a job where nothing of another one is, and yield what it says: (event, data), as `inside.Submission` does.
 
     job: cells, exercises, replaced and reference; see `inside.Submission`. Ends early where the
-    sandbox says something that cannot be read, dies, or takes too long.
+    job says something that cannot be read, dies, or takes too long.
     Raises SandboxError where there is no sandbox of that kind.
     """
     check_isolation(isolation)
     message = pack(job | {"lab": lab, "limits": asdict(limits)})
     deadline = time.monotonic() + limits.submission_seconds + 60
-    command, environment = _command(lab, isolation, limits)
-    options = _user() if isolation == "bubblewrap" else {}
-    filters = _filter() if isolation == "bubblewrap" else []
-    for descriptor in filters:
-        command = [command[0], "--seccomp", str(descriptor), *command[1:]]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        cwd="/",
-        start_new_session=True,
-        pass_fds=filters,
-        **options,
-    )
-    for descriptor in filters:
-        os.close(descriptor)
-    try:
-        process.stdin.write(LENGTH.pack(len(message)) + message)
-        process.stdin.close()
-        most = limits.output_bytes + (1 << 20)
-        while True:
-            event = unpack(_read(process.stdout.fileno(), deadline, most))
-            data = _read(process.stdout.fileno(), deadline, most)
-            if not isinstance(event, dict) or event.get("end"):
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(5)
-                return
-            yield event, data
-    except (Malformed, EOFError, TimeoutError, BrokenPipeError):
-        return
-    finally:
-        process.kill()
-        process.stdout.close()
-        process.wait()
+    most = limits.output_bytes + (1 << 20)
+    sandbox, clean = _take(lab, isolation), False
+    with sandbox.line() as line:
+        try:
+            line.settimeout(60)
+            line.sendall(LENGTH.pack(len(message)) + message)
+            while True:
+                event = unpack(_read(line.fileno(), deadline, most))
+                data = _read(line.fileno(), deadline, most)
+                if not isinstance(event, dict) or event.get("end"):
+                    break
+                yield event, data
+            _end_of(line.fileno(), time.monotonic() + 5)
+            clean = not sandbox.once
+        except (Malformed, EOFError, OSError):
+            return
+        finally:
+            if clean:
+                _give_back(sandbox)
+            else:
+                sandbox.close()  # whatever went wrong, nobody comes after it
+
+
+class Sandbox:
+    """A process behind bubblewrap that has torch imported, runs no student's code, and forks one that does."""
+
+    def __init__(self, lab: str, isolation: str):
+        self.lab, self.isolation, self.grader = lab, isolation, os.getpid()
+        self.once = isolation == "bubblewrap" and _way().where == "once"
+        self.control, there = socket.socketpair()
+        command, environment = _command(lab, isolation)
+        self.process = subprocess.Popen(
+            command,
+            stdin=there,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+            **(_way().user if isolation == "bubblewrap" else {}),
+        )
+        there.close()
+
+    def line(self) -> socket.socket:
+        """This side of a line to a new process. Whatever goes wrong there is seen at the first reading."""
+        here, there = socket.socketpair()
+        with there, contextlib.suppress(OSError):
+            socket.send_fds(self.control, [b"-"], [there.fileno()])
+        return here
+
+    def close(self) -> None:
+        """End it, and with it whatever still runs in it."""
+        if self.grader != os.getpid():
+            return  # a fork of the process that it belongs to
+        self.control.close()
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+_idle: list[Sandbox] = []  # at most one, of the lab that was graded last
+_lock = threading.Lock()
+
+
+def _take(lab: str, isolation: str) -> Sandbox:
+    """The idle sandbox where it serves, or a new one."""
+    with _lock:
+        waiting = _idle.pop() if _idle else None
+    if waiting:
+        wanted = (lab, isolation, os.getpid())
+        if (waiting.lab, waiting.isolation, waiting.grader) == wanted and waiting.process.poll() is None:
+            return waiting
+        waiting.close()
+    return Sandbox(lab, isolation)
+
+
+def _give_back(sandbox: Sandbox) -> None:
+    """Keep a sandbox for the next submission."""
+    with _lock:
+        last = _idle.pop() if _idle else None
+        _idle.append(sandbox)
+    if last:
+        last.close()
+
+
+@atexit.register
+def close() -> None:
+    """End the sandbox that waits for another submission."""
+    with _lock:
+        while _idle:
+            _idle.pop().close()
+
+
+def _end_of(descriptor: int, deadline: float) -> None:
+    """Wait until nobody holds the other side of a line. Raises TimeoutError, or Malformed where more is said."""
+    with contextlib.suppress(EOFError):
+        _read_exactly(descriptor, 1, deadline)
+        raise Malformed("something after the end")
 
 
 def _read(descriptor: int, deadline: float, most: int) -> bytes:
@@ -136,7 +202,7 @@ def _read_exactly(descriptor: int, size: int, deadline: float) -> bytes:
 # --- the command ------------------------------------------------------------------------------
 
 
-def _command(lab: str, isolation: str, limits: Limits) -> tuple[list[str], dict[str, str]]:
+def _command(lab: str, isolation: str) -> tuple[list[str], dict[str, str]]:
     home = HOME if isolation == "bubblewrap" else tempfile.gettempdir()
     environment = {
         "PATH": "/nonexistent",
@@ -156,13 +222,14 @@ def _command(lab: str, isolation: str, limits: Limits) -> tuple[list[str], dict[
         "NBGRADER_EXECUTION": "autograde",  # what labdiff.being_graded reads
     }
     sites = site_folders()
-    inside = ["-s", "-m", "labdiff.grading.inside"]
+    where = "fork" if isolation == "none" else _way().where
+    inside = ["-s", "-m", "labdiff.grading.inside", where]
     if isolation == "none":
         environment["PYTHONPATH"] = os.pathsep.join([str(PACKAGE.parent), *sites])
         return [sys.executable, *inside], environment
     environment["PYTHONPATH"] = os.pathsep.join([VIEW, *sites])
     python = [os.path.realpath(sys.executable), "-S", *inside]
-    return [*_bubblewrap(), *_view(lab, limits), *_environment(environment), "--", *python], {}
+    return [*_way().command, *_view(lab, _way().where), *_environment(environment), "--", *python], {}
 
 
 def _environment(values: dict[str, str]) -> list[str]:
@@ -176,10 +243,12 @@ def site_folders() -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in found if spec and spec.origin))
 
 
-def _view(lab: str, limits: Limits) -> list[str]:
+def _view(lab: str, where: str) -> list[str]:
     """What the sandbox sees: Python, its packages, and of labdiff what the lab itself gives."""
-    size = str(limits.written_bytes)
-    words = ["--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev", "--proc", "/proc"]
+    size = str(Limits.written_bytes)
+    words = ["--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
+    # a process may cover /proc with its own only where all of it is to be seen; no student's code sees this one
+    words += ["--bind", "/proc", "/proc"] if where == "namespaces" else ["--proc", "/proc"]
     # first, since Python itself may lie in a folder below /tmp
     words += ["--size", size, "--tmpfs", "/tmp", "--dir", HOME]
     words += ["--ro-bind-try", "/sys/devices/system/cpu", "/sys/devices/system/cpu"]
@@ -218,7 +287,7 @@ def _package_files(lab: str) -> list[tuple[Path, str]]:
     earlier = exercises.LABS[: exercises.LABS.index(lab)]
     names = ["__init__.py", "data.py", "plotting.py", "metrics.py", "checkpoints.py"]
     names += [f"checking/{name}.py" for name in ("__init__", "notebook", "run", "judge", "golden")]
-    names += [f"grading/{name}.py" for name in ("__init__", "inside", "packing")]
+    names += [f"grading/{name}.py" for name in ("__init__", "confine", "inside", "packing", "syscalls")]
     names += [f"reference/{name}.py" for name in ("__init__", *earlier)]
     names += [file.name for file in PACKAGE.glob("*.npz")]
     shipped = next(place for place in checkpoints.PLACES if list(place.glob("*.ckpt")))
@@ -255,37 +324,40 @@ class _WithoutHints(ast.NodeTransformer):
 # --- bubblewrap -------------------------------------------------------------------------------
 
 CONFINED = ["--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"]
-OWN_USER = ["--unshare-user", "--uid", "65534", "--gid", "65534", "--disable-userns"]
+OWN_USER = ["--unshare-user", "--uid", "65534", "--gid", "65534"]
+SEPARATING = ("CAP_SYS_ADMIN", "CAP_SYS_RESOURCE", "CAP_SETPCAP")  # what `confine` needs and gives up
+TO_SEPARATE = [word for capability in SEPARATING for word in ("--cap-add", capability)]
 NOBODY = {"user": 65534, "group": 65534, "extra_groups": []}
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to use bubblewrap. where: see `inside.main`."""
+
+    where: str
+    words: list[str]
+    user: dict[str, Any]
+
+    @property
+    def command(self) -> list[str]:
+        """The beginning of the command."""
+        return [shutil.which("bwrap") or "bwrap", *self.words]
+
+
 # The first that works here is used. As root, first as somebody else, so that even the kernel sees no root.
-WAYS = (
-    ("nobody", [*CONFINED, *OWN_USER]),
-    ("self", [*CONFINED, *OWN_USER]),
-    ("self", CONFINED),
-)
-
-
-def _bubblewrap() -> list[str]:
-    return [shutil.which("bwrap") or "bwrap", *_way()[1]]
-
-
-def _filter() -> list[int]:
-    """An open descriptor to read the filter of system calls from, where there is one for this machine."""
-    code = syscalls.program()
-    if not code:
-        return []
-    reading, writing = os.pipe()
-    os.write(writing, code)
-    os.close(writing)
-    return [reading]
-
-
-def _user() -> dict[str, Any]:
-    return NOBODY if _way()[0] == "nobody" else {}
+WAYS = [
+    Way(where, words, user)
+    for where, words in (
+        ("namespaces", [*CONFINED, *OWN_USER, *TO_SEPARATE]),
+        ("once", [*CONFINED, *OWN_USER, "--disable-userns"]),
+        ("once", CONFINED),
+    )
+    for user in (NOBODY, {})
+]
 
 
 @functools.cache
-def _way() -> tuple[str, list[str]]:
+def _way() -> Way:
     """How bubblewrap works on this machine. Raises SandboxError where it does not."""
     if sys.platform != "linux":
         raise SandboxError(
@@ -298,20 +370,14 @@ def _way() -> tuple[str, list[str]]:
             "`--isolation none` runs it with your own rights instead."
         )
     said = ""
-    for user, words in WAYS:
-        if user == "nobody" and os.geteuid() != 0:
+    for way in WAYS:
+        if way.user and os.geteuid() != 0:
             continue
-        options = NOBODY if user == "nobody" else {}
-        command = [
-            shutil.which("bwrap") or "bwrap",
-            *words,
-            *_view(exercises.LABS[0], Limits()),
-            "--",
-            os.path.realpath(sys.executable),
-            "-S",
-        ]
-        done = subprocess.run([*command, "-c", ""], capture_output=True, text=True, env={}, cwd="/", **options)
+        tried = ["-m", "labdiff.grading.confine"] if way.where == "namespaces" else ["-c", ""]
+        command = [*way.command, *_view(exercises.LABS[0], way.where), "--setenv", "PYTHONPATH", VIEW, "--"]
+        command += [os.path.realpath(sys.executable), "-S", *tried]
+        done = subprocess.run(command, capture_output=True, text=True, env={}, cwd="/", **way.user)
         if done.returncode == 0:
-            return user, words
+            return way
         said = said or done.stderr.strip()
-    raise SandboxError(f"bubblewrap is installed and does not work here: {said[:300]}")
+    raise SandboxError(f"bubblewrap is installed and does not work here: {said[-300:]}")

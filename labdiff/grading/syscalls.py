@@ -25,10 +25,12 @@ REFUSED = {
     },
 }  # fmt: skip
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*, linux/audit.h
-LOAD, EQUAL, GREATER_OR_EQUAL, RETURN = 0x20, 0x15, 0x35, 0x06
+CLONE = {"x86_64": 56, "aarch64": 220}
+NEW_NAMESPACES = 0x7E020000  # CLONE_NEW*, linux/sched.h
+LOAD, EQUAL, GREATER_OR_EQUAL, ANY_OF, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 ALLOW, KILL, REFUSE = 0x7FFF0000, 0x80000000, 0x00050000  # SECCOMP_RET_*
 X32 = 0x40000000  # x86-64's second table of calls begins here
-NUMBER_AT, ARCHITECTURE_AT = 0, 4  # in struct seccomp_data
+NUMBER_AT, ARCHITECTURE_AT, FIRST_ARGUMENT_AT = 0, 4, 16  # in struct seccomp_data
 
 
 def program(machine: str | None = None) -> bytes:
@@ -49,5 +51,11 @@ def program(machine: str | None = None) -> bytes:
     ]
     for number, error in numbers:
         code += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSE | error)]
-    code.append((RETURN, 0, 0, ALLOW))
+    code += [
+        (EQUAL, 0, 3, CLONE[machine]),
+        (LOAD, 0, 0, FIRST_ARGUMENT_AT),
+        (ANY_OF, 0, 1, NEW_NAMESPACES),
+        (RETURN, 0, 0, REFUSE | errno.EPERM),
+        (RETURN, 0, 0, ALLOW),
+    ]
     return b"".join(struct.pack("HBBI", *instruction) for instruction in code)
