@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,21 +62,50 @@ class Isolation(str, Enum):
 
 @app.command()
 def grade(
-    notebook: Annotated[Path, typer.Argument(help="A submission.", exists=True, dir_okay=False)],
-    lab: Annotated[str | None, typer.Option(help="The lab it answers; found out unless given.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
+    what: Annotated[str, typer.Argument(help="A submission's file, or, with --submitted, the name of a lab.")],
+    submitted: Annotated[
+        Path | None, typer.Option(help="A class: a folder or zip of notebooks, as a platform hands them out.")
+    ] = None,
+    course: Annotated[Path, typer.Option(help="The folder of a class's gradebook, reports and feedback.")] = Path(),
+    pattern: Annotated[
+        str | None, typer.Option(help="Finds the student in a file's path: a regular expression, (?P<student>...).")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="The address of a Dask cluster; this machine's cores else.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes on this machine.")] = None,
+    regrade: Annotated[
+        bool, typer.Option("--regrade", help="Grade again what was graded by other checks or with another seed.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Write what --regrade changes without asking.")] = False,
+    lab: Annotated[str | None, typer.Option(help="The lab that a single file answers; found out unless given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report of a single file as JSON.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the hidden inputs; drawn unless given.")] = None,
-    carry: Annotated[bool, typer.Option(help="Marks for right work that relies on a wrong answer above it.")] = True,
+    carry: Annotated[
+        bool | None, typer.Option(help="Marks for right work that relies on a wrong answer above it; on by default.")
+    ] = None,
     isolation: Annotated[
-        Isolation, typer.Option(help='"none" runs the submission with your own rights: grade only what you trust.')
+        Isolation, typer.Option(help='"none" runs submissions with your own rights: grade only what you trust.')
     ] = Isolation.bubblewrap,
 ) -> None:
-    """Grade one submission in a sandbox and print its marks; exits 0 where it could be graded."""
+    """Grade a submission, or a whole class, in a sandbox; exits 0 where it could be graded."""
+    conditions = {"seed": seed, "isolation": isolation.value}
+    if submitted:
+        options = {"pattern": pattern, "scheduler": scheduler, "workers": workers, "regrade": regrade}
+        return _grade_class(what, submitted, course, yes, **conditions, **options, carry=carry)
+    if not Path(what).is_file():
+        raise typer.Exit(
+            fail(f"There is no file {what}. For a whole class say where it is: labdiff grade LAB --submitted DIR.")
+        )
+    return _grade_one(Path(what), lab, as_json, **conditions, carry=carry is not False)
+
+
+def _grade_one(notebook: Path, lab: str | None, as_json: bool, **conditions: Any) -> None:
     from labdiff.grading.grade import grade as run
     from labdiff.grading.sandbox import SandboxError
 
     try:
-        report = run(notebook, lab, seed=seed, isolation=isolation.value, carry=carry)
+        report = run(notebook, lab, **conditions)
     except KeyError as error:
         raise typer.Exit(fail(error.args[0])) from error
     except (SandboxError, OSError) as error:
@@ -85,6 +114,35 @@ def grade(
         print(report.to_json() if as_json else report.as_text())
     if report.problem:
         raise typer.Exit(fail(report.problem))
+
+
+def _grade_class(lab: str, submitted: Path, folder: Path, yes: bool, **options: Any) -> None:
+    from labdiff.grading.cluster import ClusterError
+    from labdiff.grading.collect import CollectError
+    from labdiff.grading.course import Course, CourseError
+    from labdiff.grading.grade_class import Change, ClassError, grade_class
+    from labdiff.grading.sandbox import SandboxError, check_isolation
+
+    def agree(changes: list[Change]) -> bool:
+        for change in changes:
+            typer.echo(f"{change.student}: {change.before:g} -> {change.after:g}")
+            typer.echo("".join(f"    {why}\n" for why in change.why), nl=False)
+        typer.echo(f"The marks of {len(changes)} change.")
+        return yes or typer.confirm("Write them to the gradebook?")
+
+    try:
+        if not options["scheduler"]:
+            check_isolation(options["isolation"])
+        summary = grade_class(Course(folder), lab, submitted, agree=agree, **options)
+    except KeyError as error:
+        raise typer.Exit(fail(error.args[0])) from error
+    except (ClassError, CollectError, ClusterError, CourseError, SandboxError, OSError) as error:
+        raise typer.Exit(fail(str(error))) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(fail("Stopped. The same command goes on where it was.")) from error
+    print(f"\n{summary.as_text()}\n")
+    print(f"Summary   {folder / 'reports' / lab / 'summary.html'}")
+    print(f"Table     {folder / 'reports' / lab / 'summary.csv'}")
 
 
 class Checkpoint(str, Enum):

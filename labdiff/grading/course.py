@@ -17,7 +17,9 @@ from typing import Any
 import nbformat
 
 from labdiff.checking.notebook import MIME
-from labdiff.grading.report import CARRIED
+from labdiff.grading import nbgrader_settings, preprocessors
+from labdiff.grading.mending import release
+from labdiff.grading.report import CARRIED, Report
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,9 +41,9 @@ class Row:
 
 
 class Course:
-    """nbgrader on one folder, with an SQLite gradebook in it, as nbgrader_config.py sets it up.
+    """nbgrader on one folder, as its nbgrader_config.py sets it up; the gradebook is SQLite unless that says else.
 
-    root: the folder; solutions/ and notebooks/, submitted/, autograded/ and feedback/ lie in it.
+    root: the folder; submitted/, autograded/, feedback/ and reports/ lie in it, and solutions/ where the source is.
     isolation: see `grade`. seed: of the hidden inputs; drawn for each run unless given. stock: execute
     submissions as nbgrader itself does, with the rights of whoever grades them, to compare with it.
     """
@@ -51,11 +53,15 @@ class Course:
 
         logging.getLogger("traitlets").setLevel(logging.ERROR)
         self.root = root.resolve()
-        config = settings()
+        config = settings(self.root)
         config.CourseDirectory.root = str(self.root)
-        config.CourseDirectory.db_url = f"sqlite:///{self.root / 'gradebook.db'}"
         config.GradeInSandbox.isolation = isolation
         config.GradeInSandbox.seed = seed
+        if not stock and not any("GradeInSandbox" in str(each) for each in config.Autograde.autograde_preprocessors):
+            raise CourseError(
+                f"{self.root / 'nbgrader_config.py'} does not switch labdiff's grader on, so nbgrader would run "
+                "submissions with your own rights: call labdiff.grading.nbgrader_settings.apply(c) in it."
+            )
         if stock:
             del config["Autograde"]
             config.Execute.timeout = 600  # seconds per cell; nbgrader gives 30, and lab 4 draws digits by the hundred
@@ -67,6 +73,44 @@ class Course:
         """Make the student's notebook from solutions/<lab>/<lab>.ipynb, and return it."""
         self._do("generate_assignment", lab, force=True, create=True)
         return self.root / "notebooks" / lab / f"{lab}.ipynb"
+
+    def prepare(self, lab: str) -> None:
+        """Enter a lab into the gradebook, as `nbgrader generate_assignment` does, unless it is there already."""
+        from nbgrader.api import MissingEntry
+        from nbgrader.preprocessors import SaveCells
+
+        notebook = release(lab).notebook
+        marked = {cell.metadata.nbgrader.grade_id for cell in notebook.cells if "nbgrader" in cell.metadata}
+        with self.api.gradebook as gradebook:
+            with contextlib.suppress(MissingEntry):
+                # an earlier run may have ended in the middle of this
+                if {cell.name for cell in gradebook.find_notebook(lab, lab).source_cells} == marked:
+                    return
+            gradebook.update_or_create_assignment(lab)
+        about = {"assignment": lab, "notebook": lab, "db_url": self.api.coursedir.db_url}
+        try:
+            SaveCells().preprocess(notebook, {"nbgrader": about})
+        except RuntimeError as error:
+            raise CourseError(
+                f"The gradebook holds submissions of another release of {lab}, with other exercises: "
+                "grade this one in a folder of its own."
+            ) from error
+
+    def students(self, lab: str) -> set[str]:
+        """The students who have a submission of a lab in the gradebook."""
+        from nbgrader.api import Assignment, Student, SubmittedAssignment
+
+        with self.api.gradebook as gradebook:
+            found = gradebook.db.query(Student.id).join(SubmittedAssignment).join(Assignment)
+            return {student for (student,) in found.filter(Assignment.name == lab)}
+
+    def record(self, lab: str, student: str, report: Report) -> None:
+        """Write a submission's report into the gradebook and autograded/. Raises CourseError where nbgrader fails."""
+        preprocessors.ready[lab, student] = report
+        try:
+            self._do("autograde", lab, student, force=True, create=True)
+        finally:
+            del preprocessors.ready[lab, student]
 
     def submit(self, lab: str, student: str, notebook: Path) -> None:
         """Put a notebook where nbgrader looks for a student's submission."""
@@ -110,13 +154,16 @@ class Course:
             raise CourseError(f"nbgrader {verb} {' '.join(arguments)} failed:\n{done.get('log') or done.get('error')}")
 
 
-def settings() -> Any:
-    """The configuration that nbgrader_config.py at the top of the repository holds."""
+def settings(root: Path) -> Any:
+    """The configuration of nbgrader in a folder: what its nbgrader_config.py says, or what the labs need."""
     from traitlets.config import Config
 
     config = Config()
-    runpy.run_path(str(ROOT / "nbgrader_config.py"), init_globals={"get_config": lambda: config})
-    return config
+    file = root / "nbgrader_config.py"
+    if file.exists():
+        runpy.run_path(str(file), init_globals={"get_config": lambda: config})
+        return config
+    return nbgrader_settings.apply(config)
 
 
 def on_path() -> contextlib.AbstractContextManager[None]:

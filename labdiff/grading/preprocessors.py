@@ -30,6 +30,7 @@ from labdiff.grading.sandbox import ISOLATIONS, SandboxError
 
 PROBLEM = "labdiff_problem"  # in a mended notebook's metadata: why the submission could not be graded
 run_seed = new_seed()  # one for all submissions of one run of nbgrader
+ready: dict[tuple[str, str], Report] = {}  # (lab, student) -> the report, where it has been graded already
 
 
 class MendedExporter(NotebookExporter):
@@ -68,13 +69,15 @@ class GradeInSandbox(Execute):
         seed = run_seed if self.seed is None else self.seed
         problem = nb.metadata.get(PROBLEM)
         try:
-            if problem:
+            if (lab, resources["nbgrader"]["student"]) in ready:
+                report = ready[lab, resources["nbgrader"]["student"]]
+            elif problem:
                 report = ungraded(lab, seed, self.isolation, problem)
             else:
                 report = grade(nb, lab, seed=seed, isolation=self.isolation, carry=self.carry)
         except (SandboxError, FileNotFoundError) as error:
             raise NbGraderException(str(error)) from error
-        if report.problem:
+        if report.problem and not ready:
             self.log.error("%s of %s: %s", lab, resources["nbgrader"]["student"], report.problem)
         write(report, nb)
         return nb, resources

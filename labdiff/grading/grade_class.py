@@ -1,0 +1,274 @@
+"""A whole class: find what was handed in, grade what is new, record it in nbgrader's gradebook, and sum it up.
+
+Everything is kept below the course's folder, in reports/<lab>/: `class.json` (the seed and
+the other conditions), `graded/` (a report per submission and conditions) and the summary.
+What is there already is not done again, so a run that was stopped anywhere goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from labdiff import exercises
+from labdiff.grading import cluster
+from labdiff.grading.collect import Submitted, collect
+from labdiff.grading.course import Course, CourseError
+from labdiff.grading.grade import new_seed
+from labdiff.grading.mending import Unreadable
+from labdiff.grading.report import CARRIED, Report, Result
+from labdiff.grading.reports import Conditions, Reports, checks_of, hash_of, write, writing
+from labdiff.grading.summary import Summary
+
+STAMP = "report.json"  # beside the graded notebook: which report nbgrader has recorded
+
+
+class ClassError(Exception):
+    """A class cannot be graded; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What grading again does to one student's marks. why: one line for each exercise whose marks change."""
+
+    student: str
+    before: float
+    after: float
+    why: tuple[str, ...]
+
+
+@dataclass
+class _Recorded:
+    """What the gradebook holds of a student's submission."""
+
+    submission: str = ""
+    key: str = ""
+
+
+def grade_class(
+    course: Course,
+    lab: str,
+    source: Path,
+    *,
+    pattern: str | None = None,
+    seed: int | None = None,
+    carry: bool | None = None,
+    isolation: str = "bubblewrap",
+    scheduler: str | None = None,
+    workers: int | None = None,
+    regrade: bool = False,
+    agree: Callable[[list[Change]], bool] = lambda changes: True,
+    say: Callable[[str], None] = tqdm.write,
+) -> Summary:
+    """Grade a lab of a whole class, and return the summary, which is also written to reports/<lab>/.
+
+    course: where the gradebook is. source, pattern: see `collect`. seed, carry: as the class was
+    graded before unless given. scheduler, workers: see `cluster.connect`. regrade: grade again
+    what was graded under other conditions (corrected checks, another seed), and write it if
+    `agree` says so when it is shown the changes. say: takes a line for each student.
+
+    Raises ClassError, CollectError, cluster.ClusterError, CourseError; what was graded until then is kept.
+    """
+    folder = course.root / "reports" / lab
+    with _alone(folder):
+        conditions = _conditions(folder / "class.json", lab, seed, carry, isolation)
+        handed_in = collect(source, lab, pattern)
+        course.prepare(lab)
+        run = _Run(course, conditions, Reports(folder / "graded"), regrade, say)
+        with tqdm(total=len(handed_in), unit="submission", dynamic_ncols=True) as bar:
+            new = run.new(handed_in, bar)
+            # no cluster is started for a class in which nothing is new
+            first = next(new, None)
+            if first:
+                with cluster.connect(scheduler, workers) as client:
+                    for work, report in cluster.grade_all(itertools.chain([first], new), conditions, client):
+                        run.graded(work, report)
+                        bar.update()
+        changes = run.changes()
+        if changes and not agree(changes):
+            raise ClassError("Nothing was written: the marks in the gradebook are what they were.")
+        run.write_again()
+        write(folder / "class.json", json.dumps(asdict(conditions), indent=2))
+        return run.summary(folder)
+
+
+def graded_before(course: Course, lab: str, handed_in: Iterable[Submitted]) -> Iterator[tuple[Submitted, Report]]:
+    """The recorded reports of what was handed in."""
+    reports = Reports(course.root / "reports" / lab / "graded")
+    for each in handed_in:
+        report = reports.get(_recorded(course, lab, each.student).key)
+        if report:
+            yield each, report
+
+
+class _Run:
+    """One run over a class."""
+
+    def __init__(self, course: Course, conditions: Conditions, reports: Reports, regrade: bool, say: Callable):
+        self.course, self.conditions, self.reports, self.say = course, conditions, reports, say
+        self.lab, self.regrade = conditions.lab, regrade
+        self.in_gradebook = course.students(self.lab)
+        self.rows: list[tuple[Submitted, str]] = []  # what was handed in -> the name of its report
+        self.problems: dict[str, str] = {}  # student -> why there is no report
+        self.again: list[tuple[Submitted, str, str]] = []  # what to record when agreed: old and new report
+        self.kept = 0
+
+    def new(self, handed_in: list[Submitted], bar: tqdm) -> Iterator[tuple[tuple[Submitted, str], bytes]]:
+        """What has to be graded; what need not is recorded on the way where it is not yet."""
+        for each in handed_in:
+            try:
+                data = each.read()
+            except (Unreadable, OSError) as error:
+                self.problems[each.student] = str(error)
+                self.say(f"  {each.student:<20} {error}")
+                bar.update()
+                continue
+            submission = hash_of(data)
+            key = self.conditions.key(submission)
+            before = _recorded(self.course, self.lab, each.student)
+            known = before.submission == submission and each.student in self.in_gradebook
+            if known and before.key != key and not self.regrade and self.reports.get(before.key):
+                self.kept += 1
+                self.rows.append((each, before.key))
+            elif known and before.key == key:
+                self.rows.append((each, key))
+            elif report := self.reports.get(key):
+                self._record(each, data, key, report)
+            else:
+                yield (each, submission), data
+                continue
+            bar.update()
+
+    def graded(self, work: tuple[Submitted, str], report: Report) -> None:
+        """Keep a new report, and record it."""
+        each, submission = work
+        key = self.conditions.key(submission)
+        self.reports.put(key, report)
+        self._record(each, None, key, report)
+
+    def _record(self, each: Submitted, data: bytes | None, key: str, report: Report) -> None:
+        before = _recorded(self.course, self.lab, each.student)
+        data = each.read() if data is None else data
+        if self.regrade and before.submission == hash_of(data) and before.key not in ("", key):
+            self.again.append((each, before.key, key))
+        else:
+            self._write(each, data, key, report)
+        self.rows.append((each, key))
+        self.say(line(each.student, report))
+
+    def _write(self, each: Submitted, data: bytes, key: str, report: Report) -> None:
+        place = self.course.root / "submitted" / each.student / self.lab
+        wanted = place / f"{self.lab}.ipynb"
+        place.mkdir(parents=True, exist_ok=True)
+        if not _holds(place, data):
+            partial = wanted.with_suffix(".partial")
+            partial.write_bytes(data)
+            os.replace(partial, wanted)
+        try:
+            self.course.record(self.lab, each.student, report)
+        except CourseError as error:
+            self.problems[each.student] = f"nbgrader could not record it: {str(error).strip().splitlines()[-1]}"
+            self.say(f"  {each.student:<20} {self.problems[each.student]}")
+            return
+        stamp = {"submission": hash_of(data), "key": key}
+        write(self.course.root / "autograded" / each.student / self.lab / STAMP, json.dumps(stamp))
+
+    def changes(self) -> list[Change]:
+        """Whose marks would change by what was graded again."""
+        found = []
+        for each, old, new in self.again:
+            before, after = self.reports.get(old), self.reports.get(new)
+            if before and after and before.score != after.score:
+                found.append(Change(each.student, before.score, after.score, tuple(_why(before, after))))
+        return found
+
+    def write_again(self) -> None:
+        """Record what was graded again."""
+        for each, _, new in tqdm(self.again, unit="submission", disable=not self.again):
+            report = self.reports.get(new)
+            if report:
+                self._write(each, each.read(), new, report)
+
+    def summary(self, folder: Path) -> Summary:
+        """Sum up the class, in reports/<lab>/."""
+        if self.kept:
+            self.say(f"{self.kept} were graded under other conditions and kept: --regrade grades them again.")
+        found = Summary(self.lab)
+        with writing(folder / "summary.csv") as stream:
+            table = csv.writer(stream)
+            table.writerow(found.header())
+            for each, key in sorted(self.rows, key=lambda row: row[0].student):
+                report = self.reports.get(key)
+                if report:
+                    table.writerow(found.add(each.student, report, each.note))
+            for student, problem in sorted(self.problems.items()):
+                table.writerow(found.problem(student, problem))
+        write(folder / "summary.html", found.as_page())
+        return found
+
+
+def line(student: str, report: Report) -> str:
+    """One line about a submission: its marks, and what a person should know."""
+    results = report.exercises
+    counts = [(sum(r.status == kind for r in results), kind) for kind in ("right", "wrong", "not done")]
+    counts.append((sum(r.basis == CARRIED for r in results), "carried forward"))
+    what = report.problem or ", ".join(f"{n} {kind}" for n, kind in counts if n)
+    return f"  {student:<20} {report.score:>5g} / {report.max_score:<4g} {what}"
+
+
+def _why(before: Report, after: Report) -> Iterator[str]:
+    old = {result.name: result for result in before.exercises}
+    for new in after.exercises:
+        was = old.get(new.name) or Result(new.name, "not asked", 0.0, 0.0, 0.0)
+        if was.score != new.score:
+            reason = new.hint or was.hint
+            yield f"{new.name} {was.score:g} -> {new.score:g} ({was.status} -> {new.status}) {reason}".rstrip()
+    if before.problem != after.problem:
+        yield f"{before.problem or 'could be graded'} -> {after.problem or 'could be graded'}"
+
+
+def _conditions(file: Path, lab: str, seed: int | None, carry: bool | None, isolation: str) -> Conditions:
+    """The conditions of this run; what is not given is as it was in the run before."""
+    exercises.lab(lab)
+    before = {}
+    with contextlib.suppress(OSError, ValueError):
+        before = json.loads(file.read_text(encoding="utf-8"))
+    carry = before.get("carry", True) if carry is None else carry
+    seed = before.get("seed", new_seed()) if seed is None else seed
+    conditions = Conditions(lab, checks_of(lab), seed, carry, isolation)
+    if not before:
+        write(file, json.dumps(asdict(conditions), indent=2))  # a run that is stopped goes on with the same seed
+    return conditions
+
+
+def _recorded(course: Course, lab: str, student: str) -> _Recorded:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        stamp = course.root / "autograded" / student / lab / STAMP
+        return _Recorded(**json.loads(stamp.read_text(encoding="utf-8")))
+    return _Recorded()
+
+
+def _holds(place: Path, data: bytes) -> bool:
+    """Whether a folder of submitted/ holds this submission already, under whatever name."""
+    return any(file.stat().st_size == len(data) and file.read_bytes() == data for file in place.glob("*.ipynb"))
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second run over the same lab of the same course out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ClassError(f"Another run is grading this lab in {folder}: wait until it has ended.") from error
+        yield

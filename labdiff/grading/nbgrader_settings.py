@@ -1,0 +1,30 @@
+"""How nbgrader is set up for these labs; nbgrader_config.py at the top of a course's folder calls `apply`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def apply(c: Any) -> Any:
+    """Set nbgrader's configuration up and return it: solutions/ is what authors write, notebooks/ what students get.
+
+    Submissions are graded in a sandbox by labdiff; nbgrader keeps the gradebook, the formgrader and the feedback.
+    """
+    c.CourseDirectory.course_id = "labdiff"
+    c.CourseDirectory.source_directory = "solutions"
+    c.CourseDirectory.release_directory = "notebooks"
+    c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", "*.py"]
+    c.ClearSolutions.code_stub = {"python": "raise NotImplementedError  # your code here"}
+    c.ClearSolutions.text_stub = "*Your answer here.*"
+    c.Autograde.exporter_class = "labdiff.grading.preprocessors.MendedExporter"
+    c.Autograde.pre_convert_hook = "labdiff.grading.preprocessors.find_renamed"
+    c.Autograde.autograde_preprocessors = [
+        "labdiff.grading.preprocessors.GradeInSandbox",  # in place of nbgrader.preprocessors.Execute
+        "nbgrader.preprocessors.IgnorePattern",
+        "nbconvert.preprocessors.ClearMetadataPreprocessor",
+        "nbgrader.preprocessors.LimitOutput",
+        "nbgrader.preprocessors.SaveAutoGrades",
+        "nbgrader.preprocessors.AssignLatePenalties",
+        "nbgrader.preprocessors.CheckCellMetadata",
+    ]
+    return c
