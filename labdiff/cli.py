@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+LAB = Annotated[str, typer.Argument(help="The name of a lab, such as lab1_forward.")]
+COURSE = Annotated[Path, typer.Option(help="The folder of a class's gradebook, reports and feedback.")]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The Stable Diffusion Lab.")
 
@@ -25,10 +30,8 @@ def demo(
     from labdiff.grading.course import CourseError
     from labdiff.grading.demo import demo as run
 
-    try:
+    with said_in_a_sentence(CourseError):
         run(out)
-    except CourseError as error:
-        raise typer.Exit(fail(str(error))) from error
 
 
 @app.command()
@@ -41,10 +44,8 @@ def build(
     from labdiff.authoring.build import SourceError
     from labdiff.authoring.build import build as run
 
-    try:
+    with said_in_a_sentence(SourceError):
         made = run(labs, check=check, execute=execute)
-    except SourceError as error:
-        raise typer.Exit(fail(str(error))) from error
     for name in made.stale:
         print(f"{'stale' if check else 'built'}: {name}")
     if check and made.stale:
@@ -66,7 +67,7 @@ def grade(
     submitted: Annotated[
         Path | None, typer.Option(help="A class: a folder or zip of notebooks, as a platform hands them out.")
     ] = None,
-    course: Annotated[Path, typer.Option(help="The folder of a class's gradebook, reports and feedback.")] = Path(),
+    course: COURSE = Path(),
     pattern: Annotated[
         str | None, typer.Option(help="Finds the student in a file's path: a regular expression, (?P<student>...).")
     ] = None,
@@ -104,12 +105,8 @@ def _grade_one(notebook: Path, lab: str | None, as_json: bool, **conditions: Any
     from labdiff.grading.grade import grade as run
     from labdiff.grading.sandbox import SandboxError
 
-    try:
+    with said_in_a_sentence(KeyError, SandboxError):
         report = run(notebook, lab, **conditions)
-    except KeyError as error:
-        raise typer.Exit(fail(error.args[0])) from error
-    except (SandboxError, OSError) as error:
-        raise typer.Exit(fail(str(error))) from error
     if as_json or not report.problem:
         print(report.to_json() if as_json else report.as_text())
     if report.problem:
@@ -130,19 +127,111 @@ def _grade_class(lab: str, submitted: Path, folder: Path, yes: bool, **options: 
         typer.echo(f"The marks of {len(changes)} change.")
         return yes or typer.confirm("Write them to the gradebook?")
 
-    try:
+    with said_in_a_sentence(KeyError, ClassError, CollectError, ClusterError, CourseError, SandboxError):
         if not options["scheduler"]:
             check_isolation(options["isolation"])
-        summary = grade_class(Course(folder), lab, submitted, agree=agree, **options)
-    except KeyError as error:
-        raise typer.Exit(fail(error.args[0])) from error
-    except (ClassError, CollectError, ClusterError, CourseError, SandboxError, OSError) as error:
-        raise typer.Exit(fail(str(error))) from error
-    except KeyboardInterrupt as error:
-        raise typer.Exit(fail("Stopped. The same command goes on where it was.")) from error
+        try:
+            summary = grade_class(Course(folder), lab, submitted, agree=agree, **options)
+        except KeyboardInterrupt as error:
+            raise typer.Exit(fail("Stopped. The same command goes on where it was.")) from error
     print(f"\n{summary.as_text()}\n")
     print(f"Summary   {folder / 'reports' / lab / 'summary.html'}")
     print(f"Table     {folder / 'reports' / lab / 'summary.csv'}")
+
+
+@app.command()
+def release(
+    lab: LAB,
+    out: Annotated[Path | None, typer.Option(help="The zip to write; LAB.zip unless given.")] = None,
+    correction: Annotated[bool, typer.Option("--correction", help="The correction, for after the deadline.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Pack what a class gets of a lab: one zip that opens in Colab and JupyterLab."""
+    from labdiff.grading.release import ReleaseError, pack_release
+
+    with said_in_a_sentence(ReleaseError):
+        print(f"Wrote {pack_release(lab, out, correction=correction, overwrite=overwrite)}.")
+
+
+@app.command()
+def feedback(
+    lab: LAB,
+    course: COURSE = Path(),
+    zipped: Annotated[Path | None, typer.Option("--zip", help="A zip of the pages, as Moodle takes them back.")] = None,
+) -> None:
+    """Write the feedback page of everybody who was graded."""
+    from labdiff.grading.course import Course, CourseError
+    from labdiff.grading.feedback import write_feedback
+
+    with said_in_a_sentence(CourseError):
+        unknown = write_feedback(Course(course), lab, zipped)
+    print(f"Feedback  {zipped or course / 'feedback'}")
+    if unknown:
+        print(f"Not from Moodle, so each in a folder of their own: {len(unknown)} students.")
+
+
+class Format(str, Enum):
+    """What `labdiff export` writes."""
+
+    nbgrader = "nbgrader"
+    moodle = "moodle"
+    canvas = "canvas"
+    junit = "junit"
+
+
+@app.command()
+def export(
+    lab: LAB,
+    format: Annotated[Format, typer.Option(help="What the file is for.")] = Format.nbgrader,
+    course: COURSE = Path(),
+    out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
+    roster: Annotated[
+        Path | None, typer.Option(help="Moodle's grading worksheet or Canvas's gradebook as downloaded, to fill in.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="The assignment's title in Canvas's file.")] = None,
+) -> None:
+    """Write the marks in the gradebook in a format that other programs import."""
+    from labdiff.grading.course import CourseError
+    from labdiff.grading.exports import ExportError
+    from labdiff.grading.exports import export as run
+
+    to = out or Path(f"{lab}_{format.value}.{'xml' if format is Format.junit else 'csv'}")
+    with said_in_a_sentence(ExportError, CourseError):
+        done = run(course, lab, format.value, to, roster, column)
+    print(done.as_text())
+
+
+@app.command()
+def similar(
+    lab: LAB,
+    submitted: Annotated[Path, typer.Option(help="A class: a folder or zip of notebooks.")] = Path("submitted"),
+    pattern: Annotated[str | None, typer.Option(help="As for `labdiff grade`.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page to write; LAB_similar.html unless given.")] = None,
+    shuffles: Annotated[int, typer.Option(min=1, help="How often chance is tried.")] = 50,
+) -> None:
+    """Show answers that are closer than chance side by side, for a person to look at."""
+    from tqdm import tqdm
+
+    from labdiff.grading.collect import CollectError, collect
+    from labdiff.grading.mending import Unreadable
+    from labdiff.grading.similar import similar as run
+    from labdiff.grading.similar import write_page
+
+    def notebooks() -> Iterator[tuple[str, bytes]]:
+        for each in tqdm(handed_in, unit="submission", dynamic_ncols=True):
+            try:
+                yield each.student, each.read()
+            except (Unreadable, OSError):
+                yield each.student, b""
+
+    with said_in_a_sentence(CollectError, KeyError):
+        handed_in = collect(submitted, lab, pattern)
+        evidence = run(notebooks(), lab, shuffles)
+    page = out or Path(f"{lab}_similar.html")
+    write_page(evidence, page)
+    print(f"{evidence.found} pairs of {evidence.compared} submissions are closer than chance: {page}")
+    if evidence.left_out:
+        print(f"{len(evidence.left_out)} could not be compared; the page names them.")
 
 
 class Checkpoint(str, Enum):
@@ -172,17 +261,25 @@ def train(
     given = {"batch": batch, "steps": steps} if which is Checkpoint.model else {"batch": batch}
     options = {key: value for key, value in given.items() if value is not None}
     options |= {"seed": seed, "device": device, "overwrite": overwrite}
-    try:
-        if which is Checkpoint.model:
-            figures = training.train_model(file, measure=measure, **options)
-        else:
-            figures = training.train_judge(file, **options)
-    except (CheckpointError, DataError) as error:
-        raise typer.Exit(fail(str(error))) from error
-    except KeyboardInterrupt as error:
-        raise typer.Exit(fail(f"Stopped. The same command goes on from {file}.resume.")) from error
+    with said_in_a_sentence(CheckpointError, DataError):
+        try:
+            if which is Checkpoint.model:
+                figures = training.train_model(file, measure=measure, **options)
+            else:
+                figures = training.train_judge(file, **options)
+        except KeyboardInterrupt as error:
+            raise typer.Exit(fail(f"Stopped. The same command goes on from {file}.resume.")) from error
     print(json.dumps(figures, indent=2))
     print(f"Wrote {file}.")
+
+
+@contextlib.contextmanager
+def said_in_a_sentence(*errors: type[Exception]) -> Iterator[None]:
+    """End with exit status 1 and an error's message where one of these is raised, or OSError."""
+    try:
+        yield
+    except (*errors, OSError) as error:
+        raise typer.Exit(fail(error.args[0] if isinstance(error, KeyError) else str(error))) from error
 
 
 def fail(message: str) -> int:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from labdiff.grading import cluster, reports
+from labdiff.grading import cluster, exports, reports
 from labdiff.grading import grade_class as module
 from labdiff.grading.course import Course, CourseError
 from labdiff.grading.grade import grade
@@ -241,6 +242,82 @@ def test_a_worker_killed_in_the_middle_costs_nobody_anything(tmp_path, undisturb
         grade_class(course, LAB, folder, seed=SEED, scheduler=address, say=after_three)
     assert len(rows) == 12
     assert marks(course) == marks(undisturbed)
+
+
+def test_marks_of_who_was_late_are_taken_off_by_nbgraders_plugin(tmp_path, two_workers):
+    (tmp_path / "nbgrader_config.py").write_text(
+        "from labdiff.grading import nbgrader_settings\n"
+        "c = nbgrader_settings.apply(get_config())\n"
+        'c.LateSubmissionPlugin.penalty_method = "zero"\n'
+    )
+    course = Course(tmp_path)
+    for student, day in (("ada", 1), ("bela", 3)):
+        course.submit(LAB, student, CLASS / f"{student}.ipynb")
+        (tmp_path / "submitted" / student / LAB / "timestamp.txt").write_text(f"2026-11-0{day} 12:00:00 UTC")
+    course.prepare(LAB)
+    with course.api.gradebook as gradebook:
+        gradebook.update_or_create_assignment(LAB, duedate="2026-11-02 12:00:00 UTC")
+    grade_class(course, LAB, tmp_path / "submitted", seed=SEED, scheduler=two_workers)
+    with course.api.gradebook as gradebook:
+        assert {mark.student: mark.score for mark in exports.marks(gradebook, LAB)} == {"ada": 20, "bela": 0}
+
+
+def test_two_instructors_write_one_postgresql_gradebook_at_once(tmp_path, two_workers, postgresql, undisturbed):
+    config = (
+        "from labdiff.grading import nbgrader_settings\n"
+        "c = nbgrader_settings.apply(get_config())\n"
+        f"c.CourseDirectory.db_url = {postgresql!r}\n"
+    )
+    everybody = twelve()
+    running = []
+    for instructor, students in (("anna", everybody[:8]), ("boris", everybody[4:])):  # four they both grade
+        folder = tmp_path / instructor
+        hand_in(folder / "in", *students)
+        (folder / "nbgrader_config.py").write_text(config)
+        command = [sys.executable, "-m", "labdiff.cli", "grade", LAB, "--submitted", "in", "--seed", str(SEED)]
+        command += ["--scheduler", two_workers]
+        running.append(subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    for process in running:
+        said, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, said + errors
+        assert "could not record" not in said
+    assert marks(Course(tmp_path / "anna")) == marks(undisturbed)
+
+
+@pytest.fixture(scope="module")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of our own: the address of an empty database in it."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("PostgreSQL is not here: apt-get install postgresql")
+    pytest.importorskip("psycopg")
+    programs = found[-1].parent
+    with tempfile.TemporaryDirectory(prefix="labdiff-postgresql-") as folder:
+        options = {"cwd": folder, "check": True, "capture_output": True}
+        if os.geteuid() == 0:  # as whom it refuses to run
+            options["user"] = "postgres"
+            shutil.chown(folder, "postgres")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        subprocess.run([programs / "initdb", "-D", f"{folder}/data", "-U", "grader", "-A", "trust"], **options)
+        start = ["-D", f"{folder}/data", "-l", f"{folder}/log", "-w"]
+        subprocess.run([programs / "pg_ctl", *start, "-o", f"-p {port} -k {folder} -h 127.0.0.1", "start"], **options)
+        try:
+            yield f"postgresql+psycopg://grader@127.0.0.1:{port}/postgres"
+        finally:
+            subprocess.run([programs / "pg_ctl", *start, "-m", "immediate", "stop"], **options)
+
+
+def test_a_gradebook_that_cannot_be_reached_is_one_sentence(tmp_path):
+    pytest.importorskip("psycopg")
+    (tmp_path / "nbgrader_config.py").write_text(
+        "from labdiff.grading import nbgrader_settings\n"
+        "c = nbgrader_settings.apply(get_config())\n"
+        'c.CourseDirectory.db_url = "postgresql+psycopg://grader:secret@127.0.0.1:9/gradebook"\n'
+    )
+    with pytest.raises(CourseError, match="cannot be opened") as said:
+        grade_class(Course(tmp_path), LAB, hand_in(tmp_path / "in", "ada"))
+    assert "secret" not in str(said.value)
 
 
 def test_two_runs_at_once_over_one_class_are_refused(tmp_path):

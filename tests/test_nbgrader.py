@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import ROOT
+from formgrader import formgrader
 from submissions import SEED, submission
 
 from labdiff import exercises
@@ -123,32 +121,15 @@ def test_formgrader_shows_marks_hints_and_the_question_that_waits(tmp_path):
     course.release("lab1_forward")
     course.submit("lab1_forward", "chen", CLASS / "chen.ipynb")
     course.autograde("lab1_forward", "chen")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyter_server", f"--port={port}", "--no-browser", "--allow-root"]
-    command += ["--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={tmp_path}"]
-    extension = "--ServerApp.jpserver_extensions={'nbgrader.server_extensions.formgrader': True}"
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    server = subprocess.Popen(
-        [*command, extension], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-
-    def page(path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/formgrader{path}", timeout=30) as answer:
-            return answer.read().decode()
-
-    try:
-        for _ in range(100):
-            try:
-                found = json.loads(page("/api/submitted_notebooks/lab1_forward/lab1_forward"))
-                break
-            except OSError:
-                time.sleep(0.3)
+    with formgrader(tmp_path) as address:
+        found = json.loads(page(f"{address}/api/submitted_notebooks/lab1_forward/lab1_forward"))
         assert [(row["student"], row["needs_manual_grade"]) for row in found] == [("chen", True)]
         assert found[0]["score"] == 7.6
-        shown = page(f"/submissions/{found[0]['id']}/")
-        assert "a standard deviation, not a variance" in shown
-        assert shown.count("labdiff-verdict") == len(exercises.lab("lab1_forward").exercises)
-    finally:
-        server.terminate()
-        server.wait()
+        shown = page(f"{address}/submissions/{found[0]['id']}/")
+    assert "a standard deviation, not a variance" in shown
+    assert shown.count("labdiff-verdict") == len(exercises.lab("lab1_forward").exercises)
+
+
+def page(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        return answer.read().decode()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import runpy
 import shutil
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,6 +71,24 @@ class Course:
             self.api = NbGraderAPI(config=config)
         self.api.log.setLevel(logging.ERROR)
 
+    @property
+    def url(self) -> str:
+        """The gradebook's address, as SQLAlchemy takes it."""
+        return self.api.coursedir.db_url
+
+    @contextlib.contextmanager
+    def gradebook(self) -> Iterator[Any]:
+        """nbgrader's Gradebook, open. Raises CourseError where it cannot be opened."""
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            with on_path(), self.api.gradebook as gradebook:
+                yield gradebook
+        except (SQLAlchemyError, ImportError) as error:
+            what = str(error).splitlines()[0][:200]
+            raise CourseError(f"The gradebook {make_url(self.url)!r} cannot be opened: {what}") from error
+
     def release(self, lab: str) -> Path:
         """Make the student's notebook from solutions/<lab>/<lab>.ipynb, and return it."""
         self._do("generate_assignment", lab, force=True, create=True)
@@ -76,39 +96,61 @@ class Course:
 
     def prepare(self, lab: str) -> None:
         """Enter a lab into the gradebook, as `nbgrader generate_assignment` does, unless it is there already."""
-        from nbgrader.api import MissingEntry
+        from nbgrader.api import InvalidEntry, MissingEntry
         from nbgrader.preprocessors import SaveCells
 
         notebook = release(lab).notebook
         marked = {cell.metadata.nbgrader.grade_id for cell in notebook.cells if "nbgrader" in cell.metadata}
-        with self.api.gradebook as gradebook:
-            with contextlib.suppress(MissingEntry):
-                # an earlier run may have ended in the middle of this
-                if {cell.name for cell in gradebook.find_notebook(lab, lab).source_cells} == marked:
-                    return
-            gradebook.update_or_create_assignment(lab)
-        about = {"assignment": lab, "notebook": lab, "db_url": self.api.coursedir.db_url}
-        try:
-            SaveCells().preprocess(notebook, {"nbgrader": about})
-        except RuntimeError as error:
-            raise CourseError(
-                f"The gradebook holds submissions of another release of {lab}, with other exercises: "
-                "grade this one in a folder of its own."
-            ) from error
+        about = {"assignment": lab, "notebook": lab, "db_url": self.url}
+        for again in (True, True, False):
+            try:
+                with self.gradebook() as gradebook:
+                    with contextlib.suppress(MissingEntry):
+                        # an earlier run may have ended in the middle of this
+                        if {cell.name for cell in gradebook.find_notebook(lab, lab).source_cells} == marked:
+                            return
+                    gradebook.update_or_create_assignment(lab)
+                SaveCells().preprocess(notebook, {"nbgrader": about})
+                return
+            except RuntimeError as error:
+                raise CourseError(
+                    f"The gradebook holds submissions of another release of {lab}, with other exercises: "
+                    "grade this one in a folder of its own."
+                ) from error
+            except InvalidEntry as error:  # somebody else does the same at this moment
+                if not again:
+                    raise CourseError(f"{lab} could not be entered into the gradebook: {error}") from error
+                time.sleep(random.uniform(0.2, 1))
 
     def students(self, lab: str) -> set[str]:
         """The students who have a submission of a lab in the gradebook."""
         from nbgrader.api import Assignment, Student, SubmittedAssignment
 
-        with self.api.gradebook as gradebook:
+        with self.gradebook() as gradebook:
             found = gradebook.db.query(Student.id).join(SubmittedAssignment).join(Assignment)
             return {student for (student,) in found.filter(Assignment.name == lab)}
+
+    def waiting(self, lab: str) -> int:
+        """How many answers to a lab's questions wait for a person's marks."""
+        from nbgrader.api import Assignment, Grade, SubmittedAssignment, SubmittedNotebook
+
+        with self.gradebook() as gradebook:
+            grades = gradebook.db.query(Grade).join(SubmittedNotebook, Grade.notebook_id == SubmittedNotebook.id)
+            grades = grades.join(SubmittedAssignment, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
+            grades = grades.join(Assignment, SubmittedAssignment.assignment_id == Assignment.id)
+            return grades.filter(Assignment.name == lab, Grade.needs_manual_grade).count()
 
     def record(self, lab: str, student: str, report: Report) -> None:
         """Write a submission's report into the gradebook and autograded/. Raises CourseError where nbgrader fails."""
         preprocessors.ready[lab, student] = report
         try:
-            self._do("autograde", lab, student, force=True, create=True)
+            for again in (True, True, False):
+                try:
+                    return self._do("autograde", lab, student, force=True, create=True)
+                except CourseError:  # another instructor may be writing to the same rows
+                    if not again:
+                        raise
+                    time.sleep(random.uniform(0.2, 1))
         finally:
             del preprocessors.ready[lab, student]
 
@@ -126,7 +168,7 @@ class Course:
     def results(self, lab: str, student: str) -> list[Row]:
         """The gradebook's marks of a graded submission, with the status and the hint of each."""
         graded = nbformat.read(self.root / "autograded" / student / lab / f"{lab}.ipynb", as_version=4)
-        with self.api.gradebook as gradebook:
+        with self.gradebook() as gradebook:
             submission = gradebook.find_submission_notebook(lab, lab, student)
             grades = {g.name: (g.score, g.max_score, g.needs_manual_grade) for g in submission.grades}
         rows = []
@@ -139,6 +181,10 @@ class Course:
                 carried = said.get("basis") == CARRIED
                 rows.append(Row(name.removeprefix("check-"), score, worth, status, _why(said), carried))
         return rows
+
+    def graded(self, lab: str) -> list[str]:
+        """The students who have a graded notebook of a lab here, sorted."""
+        return sorted(file.parents[1].name for file in self.root.glob(f"autograded/*/{lab}/{lab}.ipynb"))
 
     def feedback(self, lab: str, student: str) -> Path:
         """Write the feedback page of a graded submission, and return it."""

@@ -33,6 +33,7 @@ from traitlets import Unicode
 from labdiff.checking.judge import Part
 from labdiff.checking.notebook import MIME
 from labdiff.grading.collect import MOODLE
+from labdiff.grading.course import Course
 from labdiff.grading.report import CARRIED, Report, Result
 
 WORKSHEET = [
@@ -166,10 +167,8 @@ def export(
     """
     if format not in FORMATS:
         raise ExportError(f"There is no format {format!r}: it is one of {', '.join(FORMATS)}.")
-    url, root = (
-        (str(course), None) if "://" in str(course) else (f"sqlite:///{Path(course) / 'gradebook.db'}", Path(course))
-    )
-    if root and not (root / "gradebook.db").exists():
+    url, root = (str(course), None) if "://" in str(course) else (Course(Path(course)).url, Path(course))
+    if root and url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
         raise ExportError(f"There is no gradebook in {root}: grade the lab first, or give the course's folder.")
     to = Path(to)
     with Gradebook(url) as gradebook:

@@ -13,7 +13,7 @@ import fcntl
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from labdiff.grading.report import CARRIED, Report, Result
 from labdiff.grading.reports import Conditions, Reports, checks_of, hash_of, write, writing
 from labdiff.grading.summary import Summary
 
-STAMP = "report.json"  # beside the graded notebook: which report nbgrader has recorded
+STAMP = "recorded.json"  # beside the graded notebook: which report nbgrader has recorded
 
 
 class ClassError(Exception):
@@ -47,11 +47,12 @@ class Change:
 
 
 @dataclass
-class _Recorded:
-    """What the gradebook holds of a student's submission."""
+class Recorded:
+    """What the gradebook holds of a student: the submission's hash, its report's name, where it came from."""
 
     submission: str = ""
     key: str = ""
+    origin: str = ""
 
 
 def grade_class(
@@ -101,15 +102,6 @@ def grade_class(
         return run.summary(folder)
 
 
-def graded_before(course: Course, lab: str, handed_in: Iterable[Submitted]) -> Iterator[tuple[Submitted, Report]]:
-    """The recorded reports of what was handed in."""
-    reports = Reports(course.root / "reports" / lab / "graded")
-    for each in handed_in:
-        report = reports.get(_recorded(course, lab, each.student).key)
-        if report:
-            yield each, report
-
-
 class _Run:
     """One run over a class."""
 
@@ -134,7 +126,7 @@ class _Run:
                 continue
             submission = hash_of(data)
             key = self.conditions.key(submission)
-            before = _recorded(self.course, self.lab, each.student)
+            before = recorded(self.course, self.lab, each.student)
             known = before.submission == submission and each.student in self.in_gradebook
             if known and before.key != key and not self.regrade and self.reports.get(before.key):
                 self.kept += 1
@@ -156,7 +148,7 @@ class _Run:
         self._record(each, None, key, report)
 
     def _record(self, each: Submitted, data: bytes | None, key: str, report: Report) -> None:
-        before = _recorded(self.course, self.lab, each.student)
+        before = recorded(self.course, self.lab, each.student)
         data = each.read() if data is None else data
         if self.regrade and before.submission == hash_of(data) and before.key not in ("", key):
             self.again.append((each, before.key, key))
@@ -173,14 +165,16 @@ class _Run:
             partial = wanted.with_suffix(".partial")
             partial.write_bytes(data)
             os.replace(partial, wanted)
+        if each.timestamp and not (place / "timestamp.txt").exists():  # what nbgrader takes late penalties from
+            write(place / "timestamp.txt", each.timestamp.isoformat())
         try:
             self.course.record(self.lab, each.student, report)
         except CourseError as error:
             self.problems[each.student] = f"nbgrader could not record it: {str(error).strip().splitlines()[-1]}"
             self.say(f"  {each.student:<20} {self.problems[each.student]}")
             return
-        stamp = {"submission": hash_of(data), "key": key}
-        write(self.course.root / "autograded" / each.student / self.lab / STAMP, json.dumps(stamp))
+        stamp = Recorded(hash_of(data), key, each.origin)
+        write(self.course.root / "autograded" / each.student / self.lab / STAMP, json.dumps(asdict(stamp)))
 
     def changes(self) -> list[Change]:
         """Whose marks would change by what was graded again."""
@@ -212,6 +206,7 @@ class _Run:
                     table.writerow(found.add(each.student, report, each.note))
             for student, problem in sorted(self.problems.items()):
                 table.writerow(found.problem(student, problem))
+        found.waiting = self.course.waiting(self.lab)
         write(folder / "summary.html", found.as_page())
         return found
 
@@ -250,11 +245,12 @@ def _conditions(file: Path, lab: str, seed: int | None, carry: bool | None, isol
     return conditions
 
 
-def _recorded(course: Course, lab: str, student: str) -> _Recorded:
+def recorded(course: Course, lab: str, student: str) -> Recorded:
+    """What has been recorded of a student by `grade_class`."""
     with contextlib.suppress(OSError, ValueError, TypeError):
         stamp = course.root / "autograded" / student / lab / STAMP
-        return _Recorded(**json.loads(stamp.read_text(encoding="utf-8")))
-    return _Recorded()
+        return Recorded(**json.loads(stamp.read_text(encoding="utf-8")))
+    return Recorded()
 
 
 def _holds(place: Path, data: bytes) -> bool:

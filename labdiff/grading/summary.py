@@ -47,7 +47,7 @@ class Summary:
     mistakes: Counter[tuple[str, str]] = field(default_factory=Counter)
     look: list[tuple[str, str]] = field(default_factory=list)  # the first of them; the table has them all
     looks: int = 0
-    waiting: int = 0  # questions for a person to mark, over all students
+    waiting: int = 0  # answers in words that wait for a person, over all students
     isolation: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0  # of grading, summed over all submissions
 
@@ -58,7 +58,6 @@ class Summary:
             reasons.append(report.problem)
         else:
             reasons += [reason for result in report.exercises if (reason := _reason(result))]
-            self.waiting += len(report.questions)
         self.scores.append(report.score)
         self.max_score = max(self.max_score, report.max_score)
         self.isolation[report.isolation] += 1

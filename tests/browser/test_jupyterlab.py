@@ -19,27 +19,21 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from chromium import NEEDED, SECONDS, STARTING, chromium, page  # noqa: F401, the fixtures that tests here ask for
 from nbformat import NotebookNode
 
 from labdiff import exercises
 from labdiff.checking.judge import NOT_DONE, RIGHT
 from labdiff.checking.notebook import COLOURS
 
-try:
-    from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect, sync_playwright
-except ImportError:
-    sync_playwright = None
+with contextlib.suppress(ImportError):
+    from playwright.sync_api import Locator, Page, TimeoutError, expect
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SECONDS = 1000  # Playwright counts in milliseconds
-STARTING = 60 * SECONDS  # the server's first page, or a kernel's first import of torch
 
 pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(sync_playwright is None, reason="Playwright is not installed: pip install playwright"),
+    *NEEDED,
     pytest.mark.skipif(not importlib.util.find_spec("jupyterlab"), reason="JupyterLab is not installed"),
-    pytest.mark.skipif(CHROMIUM is None, reason="neither chromium, chromium-browser nor google-chrome is on the PATH"),
 ]
 
 # Answers as a student types them: not the reference's text, and over several lines.
@@ -147,29 +141,6 @@ def wait_for(address: str, process: subprocess.Popen, log: Path, seconds: float 
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """A headless Chromium that calls nobody but our server."""
-    quiet = "--disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", *quiet.split()]
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium: Browser, tmp_path: Path) -> Iterator[Page]:
-    """A page of a new profile; leaves a screenshot of how the test ended."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    page = context.new_page()
-    page.set_default_timeout(STARTING)
-    yield page
-    page.screenshot(path=tmp_path / "end.png")
-    context.close()
 
 
 def student_file(lab: str) -> Path:

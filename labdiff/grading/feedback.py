@@ -1,0 +1,50 @@
+"""Feedback pages of a whole class, and the zip that hands them back."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from labdiff.grading.course import Course, CourseError
+from labdiff.grading.exports import moodle_feedback_zip
+from labdiff.grading.grade_class import recorded
+
+
+def write_feedback(course: Course, lab: str, zipped: Path | None = None) -> list[str]:
+    """Write feedback/<student>/<lab>/<lab>.html for everybody who was graded, by nbgrader, on all cores.
+
+    zipped: a zip to write them to as well, as Moodle takes feedback back; for submissions that
+    did not come from Moodle, a folder for each student. Returns the students whom Moodle will
+    not find. Raises CourseError where nobody was graded, or nbgrader fails.
+    """
+    students = course.graded(lab)
+    if not students:
+        raise CourseError(f"Nobody was graded in {lab} yet: run `labdiff grade {lab} --submitted DIR` first.")
+    pages = {}
+    processes = min(len(students), os.cpu_count() or 1)
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        done = pool.map(functools.partial(_page, course.root, lab), students)
+        for student, page in tqdm(done, total=len(students), unit="page", dynamic_ncols=True):
+            pages[student] = page
+    if zipped is None:
+        return []
+    partial = zipped.with_name(zipped.name + ".partial")
+    unknown = moodle_feedback_zip(
+        ((recorded(course, lab, student).origin, student, page) for student, page in pages.items()), partial
+    )
+    os.replace(partial, zipped)
+    return unknown
+
+
+@functools.cache
+def _course(root: Path) -> Course:
+    return Course(root)
+
+
+def _page(root: Path, lab: str, student: str) -> tuple[str, Path]:
+    return student, _course(root).feedback(lab, student)
