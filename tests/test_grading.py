@@ -320,6 +320,56 @@ def test_a_submission_sees_nothing_but_python_and_the_lab(monkeypatch):
     assert seen["answers"] == ["lab1_forward.py"]  # what the lab asks, in exercises/
 
 
+LEAVE = """
+import ctypes, os, socket, sys, time, torch
+for place in ("/tmp/left", "/dev/shm/left", "/tmp/home/left"):
+    open(place, "w").write("SECRET")
+torch.left = sys.left = "SECRET"
+os.environ["LEFT"] = "SECRET"
+ctypes.CDLL(None).sethostname(b"left", 4)
+if os.fork() == 0:
+    os.setsid()
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind("\\0left")
+    listening.listen()
+    while True:
+        time.sleep(1)
+"""
+FIND = """
+import gc, os, socket, sys, torch
+found = [f for place in ("/tmp", "/dev/shm", "/tmp/home") for f in os.listdir(place) if f != "home"]
+found += [name for name in ("LEFT",) if name in os.environ]
+found += [m.__name__ for m in (torch, sys) if hasattr(m, "left")]
+found += [p for p in os.listdir("/proc") if p.isdigit() and int(p) > 50]
+found += ["host"] * (socket.gethostname() == "left")
+try:
+    socket.socket(socket.AF_UNIX).connect("\\0left")
+    found.append("socket")
+except OSError:
+    pass
+found += ["memory"] * any("SEC" + "RET" in o for o in gc.get_objects() if isinstance(o, (list, tuple)) and len(o) < 99)
+raise RuntimeError(repr(found))
+"""
+
+
+@pytest.mark.sandbox
+def test_what_one_submission_leaves_behind_the_next_one_does_not_meet():
+    def said(cell: str) -> str:
+        job = {"cells": [cell], "exercises": {}, "replaced": [], "reference": ""}
+        ((event, _),) = sandbox.run("lab1_forward", job, QUICK)
+        return event["error"]
+
+    def waiting() -> list[int]:
+        return [each.process.pid for each in sandbox._idle]
+
+    alone = said(LEAVE + FIND)  # what is left behind is found by the one who left it
+    assert all(word in alone for word in ("left", "LEFT", "torch", "sys", "socket"))
+    before = waiting()
+    found = said(FIND)
+    assert waiting() == before  # both came from the same process, unless each has a sandbox of its own here
+    assert found.startswith("RuntimeError: []"), found
+
+
 @pytest.mark.sandbox
 def test_references_of_earlier_labs_are_there_and_those_of_this_lab_and_later_ones_are_not():
     cells = [f"import labdiff.reference.{lab}" for lab in exercises.LABS] + ["import labdiff.authoring"]

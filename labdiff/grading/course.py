@@ -117,9 +117,9 @@ class Course:
                     f"The gradebook holds submissions of another release of {lab}, with other exercises: "
                     "grade this one in a folder of its own."
                 ) from error
-            except InvalidEntry as error:  # somebody else does the same at this moment
+            except (InvalidEntry, CourseError) as error:  # somebody else may do the same at this moment
                 if not again:
-                    raise CourseError(f"{lab} could not be entered into the gradebook: {error}") from error
+                    raise CourseError(str(error)) from error
                 time.sleep(random.uniform(0.2, 1))
 
     def students(self, lab: str) -> set[str]:

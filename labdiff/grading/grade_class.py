@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
+import gc
 import itertools
 import json
 import os
@@ -80,6 +80,7 @@ def grade_class(
     Raises ClassError, CollectError, cluster.ClusterError, CourseError; what was graded until then is kept.
     """
     folder = course.root / "reports" / lab
+    gc.freeze()  # what is loaded by now stays; nbgrader makes so much that looking at it again costs a tenth
     with _alone(folder):
         conditions = _conditions(folder / "class.json", lab, seed, carry, isolation)
         handed_in = collect(source, lab, pattern)
@@ -260,11 +261,14 @@ def _holds(place: Path, data: bytes) -> bool:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep a second run over the same lab of the same course out."""
+    """Keep a second run over the same lab of the same course out; not on Windows, which has no such locks."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ClassError(f"Another run is grading this lab in {folder}: wait until it has ended.") from error
+        with contextlib.suppress(ImportError):
+            import fcntl
+
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ClassError(f"Another run is grading this lab in {folder}: wait until it has ended.") from error
         yield

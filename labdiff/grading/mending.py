@@ -41,6 +41,9 @@ MOST_STATEMENTS = 5000
 MOST_MAGICS = 100  # of one cell; IPython takes a second for a hundred
 
 
+DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
 class Unreadable(Exception):
     """A file that cannot be graded; the message says why, in a sentence for the instructor's list."""
 
@@ -194,21 +197,18 @@ def _folded(text: str) -> str:
 
 def _key(statement: ast.stmt) -> str:
     """What tells one statement from another, whatever its docstrings say."""
+    bodies = []
     try:
-        return ast.dump(_Bare().visit(copy.deepcopy(statement)))
+        for node in ast.walk(statement):
+            if isinstance(node, DOCUMENTED) and len(node.body) > 1 and ast.get_docstring(node, clean=False) is not None:
+                bodies.append((node, node.body))
+                node.body = node.body[1:]  # put back below: to copy the tree takes longer than all else here
+        return ast.dump(statement)
     except PARSING:
         return f"not to be told, line {statement.lineno}"
-
-
-class _Bare(ast.NodeTransformer):
-    """Takes docstrings away."""
-
-    def _definition(self, node: ast.AST) -> ast.AST:
-        if ast.get_docstring(node, clean=False) is not None and len(node.body) > 1:
-            node.body = node.body[1:]
-        return self.generic_visit(node)
-
-    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _definition
+    finally:
+        for node, body in bodies:
+            node.body = body
 
 
 def recognise(cells: list[Cell]) -> str:

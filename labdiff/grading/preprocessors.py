@@ -17,7 +17,7 @@ from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from nbgrader.converters import NbGraderException
-from nbgrader.preprocessors import Execute
+from nbgrader.preprocessors import CheckCellMetadata, Execute
 from traitlets import Bool, Enum, Integer
 
 from labdiff import exercises
@@ -50,6 +50,16 @@ class MendedExporter(NotebookExporter):
             notebook = copy.deepcopy(release(lab).notebook)
             notebook.metadata[PROBLEM] = str(error)
         return self.from_notebook_node(notebook, resources=resources, **options)
+
+
+class CheckOtherCells(CheckCellMetadata):
+    """Checks the metadata of notebooks that are no labs; those of labs `restore` has just written."""
+
+    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        """Raises ValidationError where another notebook's metadata is not nbgrader's."""
+        if resources["nbgrader"]["notebook"] in exercises.LABS:
+            return nb, resources
+        return super().preprocess(nb, resources)
 
 
 class GradeInSandbox(Execute):
