@@ -50,7 +50,7 @@ c = get_config()
 c.CourseDirectory.course_id = "labdiff"
 c.CourseDirectory.source_directory = "solutions"
 c.CourseDirectory.release_directory = "notebooks"
-c.Execute.timeout = 600
+c.Execute.timeout = 60
 """
 
 
