@@ -79,11 +79,12 @@ def grade_class(
 
     Raises ClassError, CollectError, cluster.ClusterError, CourseError; what was graded until then is kept.
     """
+    exercises.lab(lab)  # a name that is none is said before anything is read
+    handed_in = collect(source, lab, pattern)
     folder = course.root / "reports" / lab
     gc.freeze()  # what is loaded by now stays; nbgrader makes so much that looking at it again costs a tenth
     with _alone(folder):
         conditions = _conditions(folder / "class.json", lab, seed, carry, isolation)
-        handed_in = collect(source, lab, pattern)
         course.prepare(lab)
         run = _Run(course, conditions, Reports(folder / "graded"), regrade, say)
         with tqdm(total=len(handed_in), unit="submission", dynamic_ncols=True) as bar:
@@ -234,7 +235,6 @@ def _why(before: Report, after: Report) -> Iterator[str]:
 
 def _conditions(file: Path, lab: str, seed: int | None, carry: bool | None, isolation: str) -> Conditions:
     """The conditions of this run; what is not given is as it was in the run before."""
-    exercises.lab(lab)
     before = {}
     with contextlib.suppress(OSError, ValueError):
         before = json.loads(file.read_text(encoding="utf-8"))
