@@ -365,3 +365,51 @@ def test_a_report_comes_back_from_disk_as_it_was(tmp_path):
     assert shelf.get("name") == report
     assert shelf.get("other") is None
     assert isinstance(shelf.get("name"), Report)
+
+
+def test_a_file_that_changes_while_it_is_graded_earns_nothing_by_it(tmp_path, two_workers, monkeypatch):
+    course = Course(tmp_path)
+    folder = hand_in(tmp_path / "in", "ada")
+    graded = cluster.grade_all
+
+    def then_swapped(*arguments):
+        for work, report in graded(*arguments):
+            shutil.copy(CLASS / "chen.ipynb", folder / "ada.ipynb")
+            yield work, report
+
+    monkeypatch.setattr(cluster, "grade_all", then_swapped)
+    said: list[str] = []
+    grade_class(course, LAB, folder, seed=SEED, scheduler=two_workers, say=said.append)
+    assert "changed while it was graded" in said[0]
+    assert marks(course) == {}
+    monkeypatch.setattr(cluster, "grade_all", graded)
+    grade_class(course, LAB, folder, scheduler=two_workers)
+    assert marks(course) == {"ada": 7.6}
+
+
+def test_links_and_what_is_no_file_cost_their_student_alone(tmp_path, two_workers):
+    course = Course(tmp_path)
+    secret = tmp_path / "secret.txt"
+    secret.write_text("of the instructor")
+    for student in ("ada", "chen", "ivan"):
+        course.submit(LAB, student, CLASS / f"{student}.ipynb")
+    (tmp_path / "submitted" / "ada" / LAB / "data.txt").symlink_to(secret)
+    (tmp_path / "submitted" / "chen" / LAB / "a.ipynb").symlink_to("/nowhere")
+    said: list[str] = []
+    summary = grade_class(course, LAB, tmp_path / "submitted", seed=SEED, scheduler=two_workers, say=said.append)
+    assert {student for student, why in summary.look if "link" in why} == {"ada", "chen"}
+    assert (tmp_path / "autograded" / "ivan" / LAB / f"{LAB}.ipynb").exists()
+    assert not [file for file in tmp_path.glob("autograded/**/*.txt")]
+
+
+def test_who_hands_in_again_late_is_late(tmp_path, two_workers):
+    course = Course(tmp_path)
+    folder = tmp_path / "in"
+    for day, student in ((1, "ada"), (3, "chen")):
+        place = folder / "ada" / LAB
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CLASS / f"{student}.ipynb", place / f"{LAB}.ipynb")
+        (place / "timestamp.txt").write_text(f"2026-11-0{day} 12:00:00 UTC")
+        grade_class(course, LAB, folder, seed=SEED, scheduler=two_workers)
+        with course.gradebook() as gradebook:
+            assert gradebook.find_submission(LAB, "ada").timestamp.day == day

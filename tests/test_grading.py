@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -294,7 +295,6 @@ raise RuntimeError(str(seen))"""
 
 @pytest.mark.sandbox
 def test_a_submission_sees_nothing_but_python_and_the_lab(monkeypatch):
-    import ast
     import socket
 
     monkeypatch.setenv("SECRET", "hidden")
@@ -334,6 +334,7 @@ if os.fork() == 0:
     listening.listen()
     while True:
         time.sleep(1)
+time.sleep(0.5)
 """
 FIND = """
 import gc, os, socket, sys, torch
@@ -347,7 +348,8 @@ try:
     found.append("socket")
 except OSError:
     pass
-found += ["memory"] * any("SEC" + "RET" in o for o in gc.get_objects() if isinstance(o, (list, tuple)) and len(o) < 99)
+held = (o for o in gc.get_objects() if isinstance(o, (list, tuple)) and len(o) < 99)
+found += ["memory"] * any("".join(["SEC", "RET"]) in o for o in held)
 raise RuntimeError(repr(found))
 """
 
@@ -363,11 +365,66 @@ def test_what_one_submission_leaves_behind_the_next_one_does_not_meet():
         return [each.process.pid for each in sandbox._idle]
 
     alone = said(LEAVE + FIND)  # what is left behind is found by the one who left it
-    assert all(word in alone for word in ("left", "LEFT", "torch", "sys", "socket"))
+    assert all(word in alone for word in ("left", "LEFT", "torch", "sys", "socket")), alone
     before = waiting()
     found = said(FIND)
     assert waiting() == before  # both came from the same process, unless each has a sandbox of its own here
     assert found.startswith("RuntimeError: []"), found
+
+
+WRITE = """
+import only_here, os
+mounts = {line.split()[4] for line in open("/proc/self/mountinfo")}
+written = []
+for place in filter(os.path.isdir, mounts):
+    try:
+        open(f"{place}/written", "w").close()
+        written.append(place)
+    except OSError:
+        pass
+raise RuntimeError(written)
+"""
+
+
+@pytest.mark.sandbox
+def test_nothing_can_be_written_but_its_own_folders_even_where_labdiff_is_installed(tmp_path, monkeypatch):
+    (tmp_path / "labdiff").mkdir()  # as where pip put it; below /tmp, where Python itself may lie too
+    (tmp_path / "only_here.py").write_text("found = True")
+    sandbox.close()
+    places = (*sandbox.site_folders(), str(tmp_path))
+    monkeypatch.setattr(sandbox, "site_folders", lambda: places)
+    job = {"cells": [WRITE], "exercises": {}, "replaced": [], "reference": ""}
+    ((event, _),) = sandbox.run("lab1_forward", job, QUICK)
+    sandbox.close()
+    written = set(ast.literal_eval(event["error"].split(": ", 1)[1].split(" (line")[0]))
+    assert written == {"/tmp", "/dev/shm"}
+
+
+HOARDS = """
+import mmap, os, socket
+said = []
+for what in (
+    lambda: mmap.mmap(-1, 1 << 20),  # shared memory, which no limit counts once it is put aside
+    lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+    lambda: socket.socket(40, socket.SOCK_STREAM),  # the line to the host of a virtual machine
+    lambda: [os.mkdir(f"/tmp/{i}") for i in range(50_000)],
+    lambda: [os.pipe() for _ in range(100)],
+):
+    try:
+        what()
+        said.append("allowed")
+    except OSError as error:
+        said.append("refused")
+raise RuntimeError(said)
+"""
+
+
+@pytest.mark.sandbox
+def test_what_no_limit_would_count_is_refused():
+    job = {"cells": [HOARDS], "exercises": {}, "replaced": [], "reference": ""}
+    ((event, _),) = sandbox.run("lab1_forward", job, QUICK)
+    most = 5 if sandbox._way().where == "namespaces" else 4  # bubblewrap has no limit on files
+    assert event["error"].count("refused") >= most, event
 
 
 @pytest.mark.sandbox

@@ -26,7 +26,7 @@ from mangling import MANGLINGS, SAVINGS, WHOLE, answers, ending, mangled, releas
 from labdiff import exercises
 from labdiff.exercises import LABS
 from labdiff.grading.grade import grade
-from labdiff.grading.mending import Cell, Program, mend, program, read, restore
+from labdiff.grading.mending import Cell, Program, Unreadable, mend, program, read, restore
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId"),
@@ -462,3 +462,26 @@ def test_the_untouched_release_is_no_problem_and_holds_no_answer(lab):
     notebook = restore(cells, about)
     nbformat.validate(notebook)
     assert [c.source for c in notebook.cells] == [c.source for c in released(lab).cells]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        pytest.param(mangling.code("x(\n" + "\n" * 49_000), id="blank lines"),
+        pytest.param(mangling.prose("<div>" * 40_000), id="markup in markup"),
+    ],
+)
+def test_no_notebook_keeps_the_grader_busy(cell):
+    lab = exercises.lab("lab1_forward")
+    notebook = right("lab1_forward")
+    notebook["cells"].append(cell)
+    started = time.monotonic()
+    cells = mend(read(json.dumps(notebook).encode()), lab)
+    program(cells, lab)
+    restore(cells, lab)
+    assert time.monotonic() - started < 10
+
+
+def test_a_file_that_would_fill_memory_is_refused_before_it_is_parsed():
+    with pytest.raises(Unreadable, match="too many lists"):
+        read(b'{"cells": [' + b"[]," * 11_000_000 + b"0]}")

@@ -22,6 +22,7 @@ from labdiff.grading.reports import Conditions, checks_of
 from labdiff.grading.sandbox import SandboxError, check_isolation
 
 MEMORY = 3 << 30  # bytes that one worker and the submission it runs may need
+ENDED = "Each worker that tried to grade it ended: run the same command again, or look at it yourself."
 AHEAD = 2  # submissions per worker that are on their way, so that none waits and the scheduler holds few
 
 
@@ -81,8 +82,7 @@ def _report(future: Any, conditions: Conditions) -> Report:
     try:
         said, checks = future.result()
     except KilledWorker:
-        problem = "Each worker that tried to grade it ended: a person should look at this one."
-        return ungraded(conditions.lab, conditions.seed, conditions.isolation, problem)
+        return ungraded(conditions.lab, conditions.seed, conditions.isolation, ENDED)
     except SandboxError as error:
         raise ClusterError(f"A worker cannot grade: {error}") from error
     if checks != conditions.checks:

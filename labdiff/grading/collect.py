@@ -219,14 +219,15 @@ def _is_notebook(path: str) -> bool:
 
 
 def _whose(source: Path, entries: list[_Entry], lab: str) -> list[_Found]:
-    """Each entry with its student, by the first layout that finds a notebook, below folders that only wrap it."""
+    """Each entry with its student, by the first layout that fits most notebooks, below folders that only wrap it."""
     name, inside = source.stem if source.is_file() else source.resolve().name, ""
     while True:
         paths = [entry.path[len(inside) :] for entry in entries if entry.is_notebook]
         slugs = {lab, lab.replace("_", "-"), *([name[: -len(CLONED)]] if name.endswith(CLONED) else [])}
         for layout in (MOODLE, GITHUB.format(slugs="|".join(map(re.escape, sorted(slugs)))), CANVAS):
             found = _by(layout, entries, inside)
-            if any(each.entry.is_notebook for each in found):
+            # most of them, so that nobody's file name decides how all others are read
+            if 2 * sum(each.entry.is_notebook for each in found) > len(paths):
                 return _whole(found, entries)
         # a notebook directly in a student's folder: then there is no folder for each lab
         if all(path.count("/") > 1 for path in paths):

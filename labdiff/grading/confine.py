@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 from typing import Any
 
 from labdiff.grading import syscalls
 
 NEWNS, NEWUTS, NEWIPC, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 0x20000000, 0x40000000  # unshare(2)
-NOSUID, NODEV, NOEXEC = 2, 4, 8  # mount(2)
+RDONLY, NOSUID, NODEV, NOEXEC, BIND, WITH_ALL_BELOW = 1, 2, 4, 8, 4096, 16384  # mount(2)
+FILES = 16_384  # in /tmp, and in /dev/shm: the kernel's memory for them counts in no other limit
 SET_DUMPABLE, SET_SECCOMP, CAPBSET_DROP, SET_CHILD_SUBREAPER, SET_NO_NEW_PRIVS, CAP_AMBIENT = 4, 22, 24, 36, 38, 47
 SECCOMP_MODE_FILTER, CAP_AMBIENT_CLEAR_ALL, CAPABILITY_VERSION_3, CAPABILITIES = 2, 4, 0x20080522, 64
 
@@ -46,9 +48,28 @@ def hide(home: str, size: int) -> None:
 
     Raises OSError where the kernel refuses.
     """
+    below = [place for place in _mounts() if place.startswith(("/tmp/", "/dev/shm/"))]
+    below = [place for place in below if not any(place.startswith(f"{other}/") for other in below)]
+    held = {place: os.open(place, os.O_PATH) for place in below}  # Python itself may lie there
     _mount("proc", "/proc", NOSUID | NODEV | NOEXEC, "")
     for place in ("/tmp", "/dev/shm"):
-        _mount("tmpfs", place, NOSUID | NODEV, f"size={size},mode=0755")
+        _mount("tmpfs", place, NOSUID | NODEV, f"size={size},nr_inodes={FILES},mode=0755")
+    _mount("tmpfs", "/dev/pts", NOSUID | NODEV | NOEXEC | RDONLY, "size=4096")
+    for place, descriptor in held.items():
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            os.makedirs(place, exist_ok=True)
+        else:
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            os.close(os.open(place, os.O_CREAT | os.O_WRONLY))
+        _call(
+            "mount",
+            f"/proc/self/fd/{descriptor}".encode(),
+            place.encode(),
+            None,
+            ctypes.c_ulong(BIND | WITH_ALL_BELOW),
+            None,
+        )
+        os.close(descriptor)
     with open("/proc/sys/user/max_user_namespaces", "w") as most:
         most.write("0")
     os.makedirs(home)
@@ -76,6 +97,13 @@ def guard() -> None:
     """No other process may look into this one, and orphans come here to be reaped."""
     _call("prctl", SET_DUMPABLE, 0, 0, 0, 0)
     _call("prctl", SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _mounts() -> list[str]:
+    """Where something is mounted."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as lines:
+        places = [line.split()[4] for line in lines]
+    return [re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), place) for place in places]
 
 
 def _mount(kind: str, place: str, flags: int, data: str) -> None:

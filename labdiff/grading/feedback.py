@@ -30,7 +30,10 @@ def write_feedback(course: Course, lab: str, zipped: Path | None = None) -> list
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         done = pool.map(functools.partial(_page, course.root, lab), students)
         for student, page in tqdm(done, total=len(students), unit="page", dynamic_ncols=True):
-            pages[student] = page
+            if isinstance(page, str):
+                tqdm.write(f"  {student:<20} no page: {page.strip().splitlines()[-1]}")
+            else:
+                pages[student] = page
     if zipped is None:
         return []
     partial = zipped.with_name(zipped.name + ".partial")
@@ -46,5 +49,8 @@ def _course(root: Path) -> Course:
     return Course(root)
 
 
-def _page(root: Path, lab: str, student: str) -> tuple[str, Path]:
-    return student, _course(root).feedback(lab, student)
+def _page(root: Path, lab: str, student: str) -> tuple[str, Path | str]:
+    try:
+        return student, _course(root).feedback(lab, student)
+    except CourseError as error:  # one page stops no other
+        return student, str(error)

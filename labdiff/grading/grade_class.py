@@ -122,8 +122,7 @@ class _Run:
             try:
                 data = each.read()
             except (Unreadable, OSError) as error:
-                self.problems[each.student] = str(error)
-                self.say(f"  {each.student:<20} {error}")
+                self._fails(each, str(error))
                 bar.update()
                 continue
             submission = hash_of(data)
@@ -146,12 +145,29 @@ class _Run:
         """Keep a new report, and record it."""
         each, submission = work
         key = self.conditions.key(submission)
+        if report.problem == cluster.ENDED:  # it may be no fault of this one, so it is tried again the next time
+            self._fails(each, report.problem)
+            return
         self.reports.put(key, report)
-        self._record(each, None, key, report)
+        self._record(each, self._same(each, key), key, report)
 
-    def _record(self, each: Submitted, data: bytes | None, key: str, report: Report) -> None:
+    def _same(self, each: Submitted, key: str) -> bytes:
+        """The submission that a report is of, read once more; b"" where the file is another one by now."""
+        with contextlib.suppress(Unreadable, OSError):
+            data = each.read()
+            if self.conditions.key(hash_of(data)) == key:
+                return data
+        self._fails(each, "The file changed while it was graded: run the same command again.")
+        return b""
+
+    def _fails(self, each: Submitted, problem: str) -> None:
+        self.problems[each.student] = problem
+        self.say(f"  {each.student:<20} {problem}")
+
+    def _record(self, each: Submitted, data: bytes, key: str, report: Report) -> None:
+        if not data:
+            return
         before = recorded(self.course, self.lab, each.student)
-        data = each.read() if data is None else data
         if self.regrade and before.submission == hash_of(data) and before.key not in ("", key):
             self.again.append((each, before.key, key))
         else:
@@ -161,22 +177,31 @@ class _Run:
 
     def _write(self, each: Submitted, data: bytes, key: str, report: Report) -> None:
         place = self.course.root / "submitted" / each.student / self.lab
-        wanted = place / f"{self.lab}.ipynb"
-        place.mkdir(parents=True, exist_ok=True)
-        if not _holds(place, data):
-            partial = wanted.with_suffix(".partial")
-            partial.write_bytes(data)
-            os.replace(partial, wanted)
-        if each.timestamp and not (place / "timestamp.txt").exists():  # what nbgrader takes late penalties from
-            write(place / "timestamp.txt", each.timestamp.isoformat())
+        try:
+            self._place(each, place, data)
+        except OSError as error:
+            self._fails(each, f"It was graded and not recorded: {error.strerror}.")
+            return
         try:
             self.course.record(self.lab, each.student, report)
         except CourseError as error:
-            self.problems[each.student] = f"nbgrader could not record it: {str(error).strip().splitlines()[-1]}"
-            self.say(f"  {each.student:<20} {self.problems[each.student]}")
+            self._fails(each, f"nbgrader could not record it: {str(error).strip().splitlines()[-1]}")
             return
         stamp = Recorded(hash_of(data), key, each.origin)
         write(self.course.root / "autograded" / each.student / self.lab / STAMP, json.dumps(asdict(stamp)))
+
+    def _place(self, each: Submitted, place: Path, data: bytes) -> None:
+        """Put a submission where nbgrader looks for it, unless that is where it came from."""
+        if (each.source / each.origin).parent.resolve() == place.resolve():
+            if Path(each.origin).name != f"{self.lab}.ipynb" and (place / f"{self.lab}.ipynb").exists():
+                raise FileExistsError(0, f"{each.origin} was graded, and {self.lab}.ipynb is there too: take one away")
+            return
+        place.mkdir(parents=True, exist_ok=True)
+        partial = place / f"{self.lab}.partial"
+        partial.write_bytes(data)
+        os.replace(partial, place / f"{self.lab}.ipynb")
+        if each.timestamp:  # what nbgrader takes late penalties from
+            write(place / "timestamp.txt", each.timestamp.isoformat())
 
     def changes(self) -> list[Change]:
         """Whose marks would change by what was graded again."""
@@ -191,8 +216,9 @@ class _Run:
         """Record what was graded again."""
         for each, _, new in tqdm(self.again, unit="submission", disable=not self.again):
             report = self.reports.get(new)
-            if report:
-                self._write(each, each.read(), new, report)
+            data = self._same(each, new) if report else b""
+            if report and data:
+                self._write(each, data, new, report)
 
     def summary(self, folder: Path) -> Summary:
         """Sum up the class, in reports/<lab>/."""
@@ -252,11 +278,6 @@ def recorded(course: Course, lab: str, student: str) -> Recorded:
         stamp = course.root / "autograded" / student / lab / STAMP
         return Recorded(**json.loads(stamp.read_text(encoding="utf-8")))
     return Recorded()
-
-
-def _holds(place: Path, data: bytes) -> bool:
-    """Whether a folder of submitted/ holds this submission already, under whatever name."""
-    return any(file.stat().st_size == len(data) and file.read_bytes() == data for file in place.glob("*.ipynb"))
 
 
 @contextlib.contextmanager

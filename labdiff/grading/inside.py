@@ -40,6 +40,7 @@ FUTURE = functools.reduce(
 )
 POLL = 0.05  # seconds between two looks at the memory and the processes of a submission
 RESTARTS = 50
+DESCRIPTORS = 64  # what a socket or a pipe holds counts in no other limit
 
 
 @dataclass
@@ -385,7 +386,7 @@ def _restrict(limits: dict[str, Any], line: int, alone: bool) -> None:
         (resource.RLIMIT_DATA, limits["process_memory"]),
         (resource.RLIMIT_FSIZE, limits["written_bytes"]),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 256),
+        (resource.RLIMIT_NOFILE, DESCRIPTORS),
         *([(resource.RLIMIT_NPROC, limits["processes"])] if alone else []),
     ):
         _, hard = resource.getrlimit(what)
@@ -395,7 +396,7 @@ def _restrict(limits: dict[str, Any], line: int, alone: bool) -> None:
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
     os.closerange(3, line)
-    os.closerange(line + 1, 256)
+    os.closerange(line + 1, 1024)
 
 
 def _others() -> set[int]:

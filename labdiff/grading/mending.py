@@ -36,6 +36,8 @@ PLACES = (PACKAGE / "notebooks", PACKAGE.parent / "notebooks")
 LARGEST = 160 << 20  # bytes of a notebook
 MOST_CELLS = 3000
 LONGEST = 50_000  # characters of a code cell
+MOST_TAGS = 500  # of a text cell; how long it takes to clean them grows with their square
+MOST_LISTS = 10_000_000  # and dictionaries in a file; three bytes of it take sixty in memory
 MOST_CODE = 500_000  # characters of all code cells
 MOST_STATEMENTS = 5000
 MOST_MAGICS = 100  # of one cell; IPython takes a second for a hundred
@@ -110,6 +112,8 @@ def read(notebook: str | Path | bytes | dict[str, Any]) -> list[Cell]:
 def _parse(data: bytes) -> Any:
     if not data.strip():
         raise Unreadable("The file is empty.")
+    if data.count(b"[") + data.count(b"{") > MOST_LISTS:
+        raise Unreadable("The file holds too many lists: clear the outputs and save it again.")
     for encoding in ("utf-8-sig", "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "latin-1"):
         try:
             return json.loads(data.decode(encoding))
@@ -297,7 +301,7 @@ def _compiles(source: str) -> bool:
 
 # what Python's parser, and whatever walks its trees, raises on sources made to hurt it
 PARSING = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
-MAGIC = re.compile(r"^\s*[%!?,;/]|\?\s*$|=\s*[%!]|^\s*await\b", re.M)
+MAGIC = re.compile(r"^[ \t]*[%!?,;/]|\?[ \t]*$|=[ \t]*[%!]|^[ \t]*await\b", re.M)
 
 
 def _tree(source: str) -> ast.Module | None:
@@ -552,6 +556,8 @@ def _harmless(text: str) -> str:
         return text
     from nbconvert.filters import clean_html  # imported here, since only nbgrader's door needs it
 
+    if len(text) > LONGEST or text.count("<") > MOST_TAGS:
+        return text.replace("<", "&lt;")
     return clean_html(text)
 
 

@@ -13,7 +13,7 @@ def apply(c: Any) -> Any:
     c.CourseDirectory.course_id = "labdiff"
     c.CourseDirectory.source_directory = "solutions"
     c.CourseDirectory.release_directory = "notebooks"
-    c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", "*.py"]
+    c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", "*.py", "recorded.json"]
     c.ClearSolutions.code_stub = {"python": "raise NotImplementedError  # your code here"}
     c.ClearSolutions.text_stub = "*Your answer here.*"
     c.Autograde.exporter_class = "labdiff.grading.preprocessors.MendedExporter"

@@ -8,7 +8,9 @@ them, so gradebook, formgrader, feedback and export work as ever.
 from __future__ import annotations
 
 import copy
+import os
 import shutil
+import stat
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,10 @@ class MendedExporter(NotebookExporter):
         if lab not in exercises.LABS or not getattr(self.parent, "_sanitizing", False):
             return super().from_filename(filename, resources=resources, **options)
         asked = exercises.lab(lab)
+        for each in Path(filename).parent.rglob("*"):
+            if not stat.S_ISREG(mode := os.lstat(each).st_mode) and not stat.S_ISDIR(mode):
+                # nbgrader copies what a link leads to into autograded/ and feedback/
+                raise NbGraderException(f"{each.name} is a link or no file: take it away and run the command again.")
         try:
             notebook = restore(mend(read(filename), asked), asked)
         except Unreadable as error:

@@ -246,7 +246,20 @@ def site_folders() -> tuple[str, ...]:
 def _view(lab: str, where: str) -> list[str]:
     """What the sandbox sees: Python, its packages, and of labdiff what the lab itself gives."""
     size = str(Limits.written_bytes)
-    words = ["--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
+    # shared memory from /dev/zero would count in no limit
+    words = [
+        "--dev",
+        "/dev",
+        "--dev-bind",
+        "/dev/null",
+        "/dev/zero",
+        "--size",
+        size,
+        "--tmpfs",
+        "/dev/shm",
+        "--remount-ro",
+        "/dev",
+    ]
     # a process may cover /proc with its own only where all of it is to be seen; no student's code sees this one
     words += ["--bind", "/proc", "/proc"] if where == "namespaces" else ["--proc", "/proc"]
     # first, since Python itself may lie in a folder below /tmp
@@ -259,7 +272,7 @@ def _view(lab: str, where: str) -> list[str]:
     # an installed labdiff lies among the packages, with the answers in it
     for site in site_folders():
         if os.path.isdir(f"{site}/labdiff"):
-            words += ["--tmpfs", f"{site}/labdiff"]
+            words += ["--size", "4096", "--tmpfs", f"{site}/labdiff", "--remount-ro", f"{site}/labdiff"]
     for file, place in _package_files(lab):
         words += ["--ro-bind", str(file), f"{VIEW}/labdiff/{place}"]
     return [*words, "--chdir", HOME, "--remount-ro", "/"]

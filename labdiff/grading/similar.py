@@ -116,6 +116,8 @@ def similar(submissions: Iterable[tuple[str, bytes]], lab: str, shuffles: int = 
             written[name] = answers(data, asked)
         except Unreadable as error:
             left_out[name] = str(error)
+        except (RecursionError, MemoryError) as error:
+            left_out[name] = f"The cells could not be read ({type(error).__name__})."
     return compare(written, asked, shuffles, seed, left_out)
 
 

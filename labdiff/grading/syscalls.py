@@ -25,12 +25,17 @@ REFUSED = {
     },
 }  # fmt: skip
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*, linux/audit.h
-CLONE = {"x86_64": 56, "aarch64": 220}
+CHECKED = {  # calls that are refused for some values of an argument
+    "x86_64": {"clone": 56, "mmap": 9, "socket": 41, "prlimit64": 302},
+    "aarch64": {"clone": 220, "mmap": 222, "socket": 198, "prlimit64": 261},
+}
 NEW_NAMESPACES = 0x7E020000  # CLONE_NEW*, linux/sched.h
+SHARED, ANONYMOUS = 0x1, 0x20  # of mmap(2): memory that counts neither as data nor, put aside, as resident
+FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6; others may reach the host of a virtual machine
 LOAD, EQUAL, GREATER_OR_EQUAL, ANY_OF, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 ALLOW, KILL, REFUSE = 0x7FFF0000, 0x80000000, 0x00050000  # SECCOMP_RET_*
 X32 = 0x40000000  # x86-64's second table of calls begins here
-NUMBER_AT, ARCHITECTURE_AT, FIRST_ARGUMENT_AT = 0, 4, 16  # in struct seccomp_data
+NUMBER_AT, ARCHITECTURE_AT, ARGUMENTS_AT = 0, 4, 16  # in struct seccomp_data
 
 
 def program(machine: str | None = None) -> bytes:
@@ -51,11 +56,25 @@ def program(machine: str | None = None) -> bytes:
     ]
     for number, error in numbers:
         code += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSE | error)]
-    code += [
-        (EQUAL, 0, 3, CLONE[machine]),
-        (LOAD, 0, 0, FIRST_ARGUMENT_AT),
-        (ANY_OF, 0, 1, NEW_NAMESPACES),
-        (RETURN, 0, 0, REFUSE | errno.EPERM),
-        (RETURN, 0, 0, ALLOW),
-    ]
+    for name, test in _tests().items():
+        # a test ends by refusing; what it lets through goes on below it
+        code += [(EQUAL, 0, len(test) + 1, CHECKED[machine][name]), *test, (RETURN, 0, 0, ALLOW)]
+    code.append((RETURN, 0, 0, ALLOW))
     return b"".join(struct.pack("HBBI", *instruction) for instruction in code)
+
+
+def _tests() -> dict[str, list[tuple[int, int, int, int]]]:
+    """For each checked call: what looks at its arguments, and falls through where it may go on."""
+    refuse = (RETURN, 0, 0, REFUSE | errno.EPERM)
+    families = [(EQUAL, len(FAMILIES) - i, 0, family) for i, family in enumerate(FAMILIES)]
+    return {
+        "clone": [_load(0), (ANY_OF, 0, 1, NEW_NAMESPACES), refuse],
+        "mmap": [_load(3), (ANY_OF, 0, 2, ANONYMOUS), (ANY_OF, 0, 1, SHARED), refuse],
+        "socket": [_load(0), *families, refuse],
+        "prlimit64": [_load(0), (EQUAL, 1, 0, 0), refuse],  # of other processes
+    }
+
+
+def _load(argument: int) -> tuple[int, int, int, int]:
+    """Load the lower half of an argument; both machines are little-endian."""
+    return (LOAD, 0, 0, ARGUMENTS_AT + 8 * argument)
