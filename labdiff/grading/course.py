@@ -59,7 +59,8 @@ class Course:
         config.CourseDirectory.root = str(self.root)
         config.GradeInSandbox.isolation = isolation
         config.GradeInSandbox.seed = seed
-        if not stock and not any("GradeInSandbox" in str(each) for each in config.Autograde.autograde_preprocessors):
+        used = config.Autograde.autograde_preprocessors if "autograde_preprocessors" in config.Autograde else []
+        if not stock and not any("GradeInSandbox" in str(each) for each in used):
             raise CourseError(
                 f"{self.root / 'nbgrader_config.py'} does not switch labdiff's grader on, so nbgrader would run "
                 "submissions with your own rights: call labdiff.grading.nbgrader_settings.apply(c) in it."
