@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import random
+import re
 import runpy
 import shutil
 import sys
@@ -28,6 +29,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 class CourseError(Exception):
     """nbgrader could not do what was asked; the message holds its log."""
+
+    @property
+    def cause(self) -> str:
+        """What the log says was raised, in one line."""
+        lines = str(self).strip().splitlines()
+        raised = [line for line in lines if re.match(r"\s*[\w.]+(Error|Exception|Entry): ", line)]
+        return raised[-1].partition(": ")[2] if raised else lines[-1]
 
 
 @dataclass

@@ -31,7 +31,7 @@ def write_feedback(course: Course, lab: str, zipped: Path | None = None) -> list
         done = pool.map(functools.partial(_page, course.root, lab), students)
         for student, page in tqdm(done, total=len(students), unit="page", dynamic_ncols=True):
             if isinstance(page, str):
-                tqdm.write(f"  {student:<20} no page: {page.strip().splitlines()[-1]}")
+                tqdm.write(f"  {student:<20} no page: {page}")
             else:
                 pages[student] = page
     if zipped is None:
@@ -53,4 +53,4 @@ def _page(root: Path, lab: str, student: str) -> tuple[str, Path | str]:
     try:
         return student, _course(root).feedback(lab, student)
     except CourseError as error:  # one page stops no other
-        return student, str(error)
+        return student, error.cause

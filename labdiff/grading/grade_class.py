@@ -185,7 +185,7 @@ class _Run:
         try:
             self.course.record(self.lab, each.student, report)
         except CourseError as error:
-            self._fails(each, f"nbgrader could not record it: {str(error).strip().splitlines()[-1]}")
+            self._fails(each, f"nbgrader could not record it: {error.cause}")
             return
         stamp = Recorded(hash_of(data), key, each.origin)
         write(self.course.root / "autograded" / each.student / self.lab / STAMP, json.dumps(asdict(stamp)))
