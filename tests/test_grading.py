@@ -338,7 +338,7 @@ time.sleep(0.5)
 """
 FIND = """
 import gc, os, socket, sys, torch
-found = [f for place in ("/tmp", "/dev/shm", "/tmp/home") for f in os.listdir(place) if f != "home"]
+found = [f for place in ("/tmp", "/dev/shm", "/tmp/home") for f in os.listdir(place) if f == "left"]
 found += [name for name in ("LEFT",) if name in os.environ]
 found += [m.__name__ for m in (torch, sys) if hasattr(m, "left")]
 found += [p for p in os.listdir("/proc") if p.isdigit() and int(p) > 50]
