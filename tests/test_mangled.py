@@ -353,7 +353,7 @@ def bundles(lab: str) -> list[tuple[list[tuple[str, list[str]]], str]]:
 
 
 @pytest.mark.sandbox
-@pytest.mark.parametrize("lab", LABS[1:])
+@pytest.mark.parametrize("lab", LABS[1:3])
 def test_many_manglings_at_once_earn_full_marks_in_the_other_labs(lab):
     wrong = {}
     for steps, saved in bundles(lab):
