@@ -61,14 +61,7 @@ def hide(home: str, size: int) -> None:
         else:
             os.makedirs(os.path.dirname(place), exist_ok=True)
             os.close(os.open(place, os.O_CREAT | os.O_WRONLY))
-        _call(
-            "mount",
-            f"/proc/self/fd/{descriptor}".encode(),
-            place.encode(),
-            None,
-            ctypes.c_ulong(BIND | WITH_ALL_BELOW),
-            None,
-        )
+        _mount("none", place, BIND | WITH_ALL_BELOW, "", source=f"/proc/self/fd/{descriptor}")
         os.close(descriptor)
     with open("/proc/sys/user/max_user_namespaces", "w") as most:
         most.write("0")
@@ -106,8 +99,8 @@ def _mounts() -> list[str]:
     return [re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), place) for place in places]
 
 
-def _mount(kind: str, place: str, flags: int, data: str) -> None:
-    _call("mount", kind.encode(), place.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode())
+def _mount(kind: str, place: str, flags: int, data: str, source: str = "none") -> None:
+    _call("mount", source.encode(), place.encode(), kind.encode(), flags, data.encode())
 
 
 def _call(name: str, *arguments: Any) -> None:

@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,31 +105,31 @@ class Course:
 
     def prepare(self, lab: str) -> None:
         """Enter a lab into the gradebook, as `nbgrader generate_assignment` does, unless it is there already."""
-        from nbgrader.api import InvalidEntry, MissingEntry
+        from nbgrader.api import InvalidEntry
+
+        try:
+            _patiently(lambda: self._enter(lab), InvalidEntry, CourseError)
+        except InvalidEntry as error:
+            raise CourseError(str(error)) from error
+        except RuntimeError as error:
+            raise CourseError(
+                f"The gradebook holds submissions of another release of {lab}, with other exercises: "
+                "grade this one in a folder of its own."
+            ) from error
+
+    def _enter(self, lab: str) -> None:
+        from nbgrader.api import MissingEntry
         from nbgrader.preprocessors import SaveCells
 
         notebook = release(lab).notebook
         marked = {cell.metadata.nbgrader.grade_id for cell in notebook.cells if "nbgrader" in cell.metadata}
-        about = {"assignment": lab, "notebook": lab, "db_url": self.url}
-        for again in (True, True, False):
-            try:
-                with self.gradebook() as gradebook:
-                    with contextlib.suppress(MissingEntry):
-                        # an earlier run may have ended in the middle of this
-                        if {cell.name for cell in gradebook.find_notebook(lab, lab).source_cells} == marked:
-                            return
-                    gradebook.update_or_create_assignment(lab)
-                SaveCells().preprocess(notebook, {"nbgrader": about})
-                return
-            except RuntimeError as error:
-                raise CourseError(
-                    f"The gradebook holds submissions of another release of {lab}, with other exercises: "
-                    "grade this one in a folder of its own."
-                ) from error
-            except (InvalidEntry, CourseError) as error:  # somebody else may do the same at this moment
-                if not again:
-                    raise CourseError(str(error)) from error
-                time.sleep(random.uniform(0.2, 1))
+        with self.gradebook() as gradebook:
+            with contextlib.suppress(MissingEntry):
+                # an earlier run may have ended in the middle of this
+                if {cell.name for cell in gradebook.find_notebook(lab, lab).source_cells} == marked:
+                    return
+            gradebook.update_or_create_assignment(lab)
+        SaveCells().preprocess(notebook, {"nbgrader": {"assignment": lab, "notebook": lab, "db_url": self.url}})
 
     def students(self, lab: str) -> set[str]:
         """The students who have a submission of a lab in the gradebook."""
@@ -153,13 +153,7 @@ class Course:
         """Write a submission's report into the gradebook and autograded/. Raises CourseError where nbgrader fails."""
         preprocessors.ready[lab, student] = report
         try:
-            for again in (True, True, False):
-                try:
-                    return self._do("autograde", lab, student, force=True, create=True)
-                except CourseError:  # another instructor may be writing to the same rows
-                    if not again:
-                        raise
-                    time.sleep(random.uniform(0.2, 1))
+            _patiently(lambda: self._do("autograde", lab, student, force=True, create=True), CourseError)
         finally:
             del preprocessors.ready[lab, student]
 
@@ -207,6 +201,16 @@ class Course:
             done = getattr(self.api, verb)(*arguments, **options)
         if not done["success"]:
             raise CourseError(f"nbgrader {verb} {' '.join(arguments)} failed:\n{done.get('log') or done.get('error')}")
+
+
+def _patiently(do: Callable[[], None], *errors: type[Exception]) -> None:
+    """Do something in the gradebook, and try again twice: another instructor may be writing to the same rows."""
+    for _ in range(2):
+        try:
+            return do()
+        except errors:
+            time.sleep(random.uniform(0.2, 1))
+    return do()
 
 
 def settings(root: Path) -> Any:

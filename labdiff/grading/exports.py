@@ -202,7 +202,14 @@ def _moodle(gradebook: Gradebook, lab: str, to: Path, roster: Path | None, *_: A
             if mark.score is not None:
                 name = f"{mark.first_name} {mark.last_name}".strip() or _numbered(mark.student)[0]
                 number = f"Participant {mark.number}" if mark.number else ""
-                about = [number, _text(name), _text(mark.email), "", _number(mark.score), _number(mark.max_score)]
+                about = [
+                    number,
+                    as_cell(name),
+                    as_cell(mark.email),
+                    "",
+                    _number(mark.score),
+                    _number(mark.max_score),
+                ]
                 rows.append([*about, "", "", "", ""])
                 done.filled += 1
             else:
@@ -296,8 +303,8 @@ def _canvas(gradebook: Gradebook, lab: str, to: Path, roster: Path | None, colum
                 name = (
                     ", ".join(part for part in (mark.last_name, mark.first_name) if part) or _numbered(mark.student)[0]
                 )
-                login = "" if mark.number else _text(mark.student)
-                rows.append([_text(name), mark.number, "", login, "", _number(mark.score)])
+                login = "" if mark.number else as_cell(mark.student)
+                rows.append([as_cell(name), mark.number, "", login, "", _number(mark.score)])
                 done.filled += 1
             else:
                 done.without_marks.append(mark.student)
@@ -481,7 +488,7 @@ def _write(to: Path, rows: list[list[str]], dialect: Any, mark: str = "") -> Non
     to.write_bytes((mark + text.getvalue()).encode())
 
 
-def _text(text: str) -> str:
+def as_cell(text: str) -> str:
     """A text for a cell, that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(FORMULA) else text
 

@@ -32,7 +32,7 @@ import labdiff
 from labdiff import exercises
 from labdiff.checking.run import Output, explain, run_probe
 from labdiff.grading import confine
-from labdiff.grading.packing import LENGTH, Malformed, pack, unpack
+from labdiff.grading.packing import LENGTH, Malformed, pack, read_exactly, unpack
 
 os = types.SimpleNamespace(**vars(os))  # as it is before a student's code can change it
 FUTURE = functools.reduce(
@@ -468,8 +468,8 @@ def serve(line: socket.socket, where: str) -> None:
     """Take one job from a line, and say there what comes of it."""
     if where == "namespaces" and not confine.separate():
         return
-    size = LENGTH.unpack(_read_exactly(line, LENGTH.size))[0]
-    job = unpack(_read_exactly(line, size))
+    size = LENGTH.unpack(read_exactly(line.fileno(), LENGTH.size))[0]
+    job = unpack(read_exactly(line.fileno(), size))
     if where == "namespaces":
         confine.hide(os.getcwd(), job["limits"]["written_bytes"])
     if where != "fork":
@@ -483,17 +483,6 @@ def serve(line: socket.socket, where: str) -> None:
 
     Submission(job, send, alone=where != "fork").run()
     send({"end": True})
-
-
-def _read_exactly(line: socket.socket, size: int) -> bytes:
-    pieces = []
-    while size:
-        piece = line.recv(min(size, 1 << 20))
-        if not piece:
-            raise EOFError
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,11 @@ The reader takes the bytes for hostile: whatever is wrong with them is `Malforme
 from __future__ import annotations
 
 import json
+import math
+import os
+import select
 import struct
+import time
 from typing import Any
 
 import numpy as np
@@ -47,6 +51,21 @@ def unpack(data: bytes) -> Any:
         raise Malformed(f"{type(error).__name__}: {str(error)[:200]}") from error
     except (RecursionError, MemoryError, OverflowError) as error:
         raise Malformed(type(error).__name__) from error
+
+
+def read_exactly(descriptor: int, size: int, deadline: float = math.inf) -> bytes:
+    """So many bytes from a descriptor, until a time of time.monotonic(). Raises EOFError and TimeoutError."""
+    pieces = []
+    while size:
+        left = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+        if not select.select([descriptor], [], [], left)[0]:
+            raise TimeoutError
+        piece = os.read(descriptor, min(size, 1 << 20))
+        if not piece:
+            raise EOFError
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def _plain(value: Any, arrays: dict[str, np.ndarray]) -> Any:

@@ -83,18 +83,19 @@ class GradeInSandbox(Execute):
         if lab not in exercises.LABS:
             return super().preprocess(nb, resources, **options)
         seed = run_seed if self.seed is None else self.seed
-        problem = nb.metadata.get(PROBLEM)
+        student, problem = resources["nbgrader"]["student"], nb.metadata.get(PROBLEM)
+        if (lab, student) in ready:
+            write(ready[lab, student], nb)
+            return nb, resources
         try:
-            if (lab, resources["nbgrader"]["student"]) in ready:
-                report = ready[lab, resources["nbgrader"]["student"]]
-            elif problem:
+            if problem:
                 report = ungraded(lab, seed, self.isolation, problem)
             else:
                 report = grade(nb, lab, seed=seed, isolation=self.isolation, carry=self.carry)
         except (SandboxError, FileNotFoundError) as error:
             raise NbGraderException(str(error)) from error
-        if report.problem and not ready:
-            self.log.error("%s of %s: %s", lab, resources["nbgrader"]["student"], report.problem)
+        if report.problem:
+            self.log.error("%s of %s: %s", lab, student, report.problem)
         write(report, nb)
         return nb, resources
 

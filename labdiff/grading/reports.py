@@ -31,12 +31,12 @@ class Conditions:
 
     def key(self, submission: str) -> str:
         """The name of the report of a submission, given by its hash."""
-        return _hash(json.dumps([submission, asdict(self)], sort_keys=True).encode())
+        return hash_of(json.dumps([submission, asdict(self)], sort_keys=True).encode())
 
 
-def hash_of(submission: bytes) -> str:
-    """The hash of a submission's bytes."""
-    return _hash(submission)
+def hash_of(data: bytes) -> str:
+    """The hash of a submission, or of other bytes."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @functools.cache
@@ -48,7 +48,7 @@ def checks_of(lab: str) -> str:
     files += [PACKAGE / "checking" / f"{name}.py" for name in ("run", "judge", "golden")]
     files += [PACKAGE / "checking" / "golden" / f"{lab}.npz", release_file(lab)]
     files += [PACKAGE / "grading" / f"{name}.py" for name in ("grade", "mending", "inside", "packing")]
-    return _hash(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files))
+    return hash_of(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files))
 
 
 @contextlib.contextmanager
@@ -85,7 +85,3 @@ class Reports:
     def put(self, key: str, report: Report) -> None:
         """Keep a report."""
         write(self.folder / f"{key}.json", report.to_json())
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -13,7 +13,6 @@ import contextlib
 import functools
 import importlib.util
 import os
-import select
 import shutil
 import signal
 import socket
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from labdiff import checkpoints, exercises
-from labdiff.grading.packing import LENGTH, Malformed, pack, unpack
+from labdiff.grading.packing import LENGTH, Malformed, pack, read_exactly, unpack
 
 PACKAGE = Path(__file__).resolve().parents[1]
 VIEW = "/labdiff"  # where the sandbox sees the package
@@ -174,29 +173,16 @@ def close() -> None:
 def _end_of(descriptor: int, deadline: float) -> None:
     """Wait until nobody holds the other side of a line. Raises TimeoutError, or Malformed where more is said."""
     with contextlib.suppress(EOFError):
-        _read_exactly(descriptor, 1, deadline)
+        read_exactly(descriptor, 1, deadline)
         raise Malformed("something after the end")
 
 
 def _read(descriptor: int, deadline: float, most: int) -> bytes:
     """One message. Raises EOFError, TimeoutError, or Malformed where it says to be longer than `most`."""
-    (size,) = LENGTH.unpack(_read_exactly(descriptor, LENGTH.size, deadline))
+    (size,) = LENGTH.unpack(read_exactly(descriptor, LENGTH.size, deadline))
     if size > most:
         raise Malformed("a message too long")
-    return _read_exactly(descriptor, size, deadline)
-
-
-def _read_exactly(descriptor: int, size: int, deadline: float) -> bytes:
-    pieces = []
-    while size:
-        if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise TimeoutError
-        piece = os.read(descriptor, min(size, 1 << 20))
-        if not piece:
-            raise EOFError
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
+    return read_exactly(descriptor, size, deadline)
 
 
 # --- the command ------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import jinja2
 from labdiff import exercises
 from labdiff.checking import golden
 from labdiff.checking.judge import NOT_DONE, RIGHT
+from labdiff.grading.exports import as_cell
 from labdiff.grading.report import CARRIED, Report, Result
 
 MOST_MISTAKES = 10
@@ -67,12 +68,24 @@ class Summary:
         self._look(student, reasons)
         marks = {result.name: f"{result.score:g}" for result in report.exercises}
         every = [marks.get(name, "") for name in exercises.lab(self.lab).exercises]
-        return [_plain(student), f"{report.score:g}", f"{report.max_score:g}", *every, _plain("; ".join(reasons))]
+        return [
+            as_cell(student),
+            f"{report.score:g}",
+            f"{report.max_score:g}",
+            *every,
+            as_cell("; ".join(reasons)),
+        ]
 
     def problem(self, student: str, problem: str) -> list[str]:
         """Take in a student of whom there is no report; returns the student's row of the table."""
         self._look(student, [problem])
-        return [_plain(student), "", "", *("" for _ in exercises.lab(self.lab).exercises), _plain(problem)]
+        return [
+            as_cell(student),
+            "",
+            "",
+            *("" for _ in exercises.lab(self.lab).exercises),
+            as_cell(problem),
+        ]
 
     def header(self) -> list[str]:
         """The first row of the table."""
@@ -172,11 +185,6 @@ def _known_hints(lab: str) -> dict[str, frozenset[str]]:
     """The hints of known mistakes: what an unknown one says may quote the student and fits nobody else."""
     _, mistakes = golden.load(golden.path(lab))
     return {name: frozenset(known) for name, known in mistakes.items()}
-
-
-def _plain(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
 
 def _png(figure: Any) -> str:
