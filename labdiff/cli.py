@@ -239,34 +239,37 @@ class Checkpoint(str, Enum):
 
     model = "model"
     judge = "judge"
+    guided = "guided"
+    autoencoder = "autoencoder"
+    text_to_image = "text_to_image"
 
 
 @app.command()
 def train(
-    which: Annotated[Checkpoint, typer.Argument(help="The U-Net that draws digits, or the judge that reads them.")],
+    which: Annotated[Checkpoint, typer.Argument(help="Which checkpoint; the model card says what each is.")],
     out: Annotated[Path | None, typer.Option(help="The file to write; ./WHICH.ckpt unless given.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps of the model.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images per step.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Examples per step, of each process.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same batches and noise.")] = 0,
+    every: Annotated[int, typer.Option(min=1, help="Steps after which is saved what is needed to go on.")] = 500,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    measure: Annotated[bool, typer.Option(help="Measure the model at the end (FID; long on a CPU).")] = True,
+    measure: Annotated[bool, typer.Option(help="Measure the result at the end (long on a CPU).")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Train a checkpoint on MNIST; interrupted, the same command goes on where it stopped."""
+    """Train a checkpoint; interrupted, the same command goes on where it stopped.
+
+    On several GPUs or machines: torchrun --nproc-per-node N -m labdiff.train WHICH ...
+    """
     from labdiff import train as training
     from labdiff.checkpoints import CheckpointError
     from labdiff.data import DataError
 
     file = out or Path(f"{which.value}.ckpt")
-    given = {"batch": batch, "steps": steps} if which is Checkpoint.model else {"batch": batch}
-    options = {key: value for key, value in given.items() if value is not None}
-    options |= {"seed": seed, "device": device, "overwrite": overwrite}
+    options = {key: value for key, value in {"steps": steps, "batch": batch}.items() if value is not None}
+    options |= {"seed": seed, "every": every, "device": device, "measure": measure, "overwrite": overwrite}
     with said_in_a_sentence(CheckpointError, DataError):
         try:
-            if which is Checkpoint.model:
-                figures = training.train_model(file, measure=measure, **options)
-            else:
-                figures = training.train_judge(file, **options)
+            figures = training.TRAIN[which.value](file, **options)
         except KeyboardInterrupt as error:
             raise typer.Exit(fail(f"Stopped. The same command goes on from {file}.resume.")) from error
     print(json.dumps(figures, indent=2))

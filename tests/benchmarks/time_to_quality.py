@@ -15,10 +15,11 @@ import time
 import torch
 
 from labdiff import data, metrics
+from labdiff.measure import sample
 from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
 from labdiff.reference.lab3_training import train_unet
 from labdiff.reference.lab4_sampling import confident_share
-from labdiff.train import device_of, sample
+from labdiff.train import device_of
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     def look(step: int, ema: torch.nn.Module, network: torch.nn.Module) -> None:
         nonlocal looking, reached
         paused = time.perf_counter()
-        probabilities, _ = metrics.look(sample(ema, alphas_cumprod, 256, steps=20))
+        probabilities, _ = metrics.look(sample(ema, 256, steps=20))
         share, trained = confident_share(probabilities.log()), paused - start - looking
         print(f"step {step:5d}   {trained:6.1f} s of training   {float(share):.1%} confident", flush=True)
         # a judge that never saw blobs may be sure of them, so only a share that stays counts

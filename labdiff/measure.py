@@ -1,0 +1,215 @@
+"""The figures of the checkpoints, as the model card states them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from labdiff import data, metrics, pictures
+
+Figures = dict[str, Any]
+Denoiser = Callable[[torch.Tensor, int], torch.Tensor]
+
+
+@torch.inference_mode()
+def _sample(
+    denoiser_of: Callable[[slice], Denoiser],
+    x_T: torch.Tensor,
+    device: torch.device,
+    steps: int,
+    eta: float,
+    seed: int,
+    batch: int = 250,
+) -> torch.Tensor:
+    """DDIM in batches, with a bar. denoiser_of(slice): the denoiser of these rows. Returns x_0 on the CPU, float32."""
+    from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
+    from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps
+
+    alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000)).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    timesteps, drawn, n = ddim_timesteps(1000, steps), [], len(x_T)
+    faster = _faster_in_bfloat16(denoiser_of(slice(0, 16)), x_T[:16].to(device))
+    with torch.autocast(device.type, torch.bfloat16, enabled=faster):
+        for i in tqdm(range(0, n, batch), desc=f"drawing, {steps} steps", leave=False, disable=n <= batch):
+            rows = slice(i, i + batch)
+            x = x_T[rows].to(device, memory_format=torch.channels_last)
+            x_0 = ddim_sample(denoiser_of(rows), x, timesteps, alphas_cumprod, eta, generator)
+            drawn.append(x_0.float().cpu())
+    return torch.cat(drawn)
+
+
+def _faster_in_bfloat16(denoise: Denoiser, x: torch.Tensor) -> bool:
+    """Whether this machine calls a network clearly faster in bfloat16; tried out."""
+
+    def seconds(enabled: bool) -> float:
+        found = []
+        for _ in range(3):  # the first call also sets things up
+            start = time.perf_counter()
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=enabled):
+                denoise(x, 500).sum().item()
+            found.append(time.perf_counter() - start)
+        return min(found)
+
+    return seconds(True) < 0.9 * seconds(False)
+
+
+def _schedule() -> torch.Tensor:
+    from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
+
+    return compute_alphas_cumprod(cosine_betas(1000))
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def sample(network: nn.Module, n: int, steps: int, seed: int = 0, eta: float = 1.0) -> torch.Tensor:
+    """Draw n digits by DDIM with a network that predicts v. Returns (n, 1, 28, 28) in [-1, 1], on the CPU."""
+    from labdiff.reference.lab4_sampling import make_denoiser
+
+    x_T = torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
+    denoise = make_denoiser(network, _schedule())
+    return _sample(lambda rows: denoise, x_T, _device(network), steps, eta, seed + 1)
+
+
+def sample_labels(
+    network: nn.Module, labels: torch.Tensor, steps: int, scale: float = 1.0, seed: int = 0, eta: float = 1.0
+) -> torch.Tensor:
+    """Draw a digit for each label with lab 5's network and guidance scale.
+
+    labels: (n,), int64. steps: of DDIM; each is one call of the network where scale is 1, else two.
+    Returns (n, 1, 28, 28) in [-1, 1], on the CPU.
+    """
+    from labdiff.reference.lab5_guidance import make_guided_denoiser
+
+    x_T = torch.randn(len(labels), 1, 28, 28, generator=torch.Generator().manual_seed(seed))
+    where, schedule = _device(network), _schedule()
+
+    def denoiser_of(rows: slice) -> Denoiser:
+        return make_guided_denoiser(network, schedule, labels[rows].to(where), scale)
+
+    return _sample(denoiser_of, x_T, where, steps, eta, seed + 1)
+
+
+def floor(n: int = 10_000) -> tuple[Figures, torch.Tensor]:
+    """What n training images score against the 10,000 test images, and the features of those, (10000, 128)."""
+    test, _ = data.load("mnist", train=False)
+    real = metrics.look(test)[1]
+    train, _ = data.load("mnist", train=True)
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
+    return metrics.measure(train[chosen], real), real
+
+
+def measure_model(network: nn.Module, calls: tuple[int, ...] = (10, 20, 50, 200), n: int = 10_000) -> Figures:
+    """FID and confident share of drawn digits for several numbers of calls, beside the floor."""
+    lowest, real = floor(n)
+    figures: Figures = {"n": n, "floor": lowest}
+    for steps in calls:
+        found = metrics.measure(sample(network, n, steps, seed=1), real)
+        figures[str(steps)] = found | {"times_floor": found["fid"] / lowest["fid"]}
+    return figures
+
+
+def measure_guided(
+    network: nn.Module, settings: tuple[tuple[int, float], ...] = ((50, 1.0), (25, 1.5), (25, 2.0)), n: int = 10_000
+) -> Figures:
+    """FID, confident share and share classified as asked, for several (steps, scale), beside the floor.
+
+    With a scale other than 1 a step is two calls of the network.
+    """
+    lowest, real = floor(n)
+    labels = torch.arange(n) % 10  # (n,)
+    figures: Figures = {"n": n, "floor": lowest}
+    for steps, scale in settings:
+        drawn = sample_labels(network, labels, steps, scale, seed=1)
+        found = metrics.measure(drawn, real)
+        found["as_asked"] = (metrics.look(drawn)[0].argmax(1) == labels).float().mean().item()
+        found["calls"] = steps * (1 if scale == 1 else 2)
+        figures[f"scale {scale:g}, {steps} steps"] = found | {"times_floor": found["fid"] / lowest["fid"]}
+    return figures
+
+
+PROMPTS = (
+    "a bold red seven leaning left on blue",
+    "thin 3, green on black",
+    "a big white zero on red",
+    "on yellow a bold small blue 8 leaning right",
+    "black 5 on a white ground",
+    "the four in yellow on green, thin tilted left",
+    "a large thick white two on black",
+    "blue 9 leaning right on a red ground",
+)
+
+
+def sample_prompts(
+    network: nn.Module,
+    coder: nn.Module,
+    prompts: Sequence[str],
+    steps: int = 20,
+    scale: float = 3.0,
+    seed: int = 0,
+    eta: float = 0.0,
+) -> torch.Tensor:
+    """Draw a picture for each prompt with lab 6's networks.
+
+    network: a TextToImage. coder: an Autoencoder. Returns (n, 3, 32, 32) in [-1, 1], on the CPU.
+    """
+    from labdiff.reference.lab6_text_to_image import make_text_denoiser, tokenise
+
+    where, schedule = _device(network), _schedule()
+    tokens, null = torch.tensor([*map(tokenise, prompts)]).to(where), torch.tensor(tokenise("")).to(where)
+    z_T = torch.randn(len(prompts), 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+    def denoiser_of(rows: slice) -> Denoiser:
+        return make_text_denoiser(network, schedule, tokens[rows], null, scale)
+
+    z = _sample(denoiser_of, z_T, where, steps, eta, seed + 1)
+    with torch.inference_mode():
+        return torch.cat([coder.decode(part.to(where)).cpu() for part in z.split(250)])
+
+
+def measure_text_to_image(
+    network: nn.Module, coder: nn.Module, n: int = 2_000, steps: int = 20, scale: float = 3.0
+) -> Figures:
+    """The share of pictures in which each attribute is as asked, for n prompts of seen and of held-out combinations.
+
+    "all": digit, ink, ground, thickness and slant together.
+    """
+    figures: Figures = {"n": n, "steps": steps, "scale": scale}
+    for name, held_out in (("seen", False), ("held out", True)):
+        generator = torch.Generator().manual_seed(1)
+        asked = pictures.random_attributes(torch.arange(n) % 10, generator, held_out)  # (n, 6)
+        drawn = sample_prompts(network, coder, pictures.captions(asked, seed=1), steps, scale, seed=1)
+        right = pictures.read(drawn) == asked  # (n, 6)
+        shares = right.float().mean(0).tolist()
+        figures[name] = dict(zip(pictures.ATTRIBUTES, shares, strict=True))
+        figures[name]["all"] = right[:, : pictures.SIZE].all(1).float().mean().item()
+    return figures
+
+
+@torch.inference_mode()
+def measure_autoencoder(coder: nn.Module, n: int = 2_000) -> Figures:
+    """How well pictures made from MNIST's test images come back: root mean square error over pixels in [-1, 1].
+
+    "read": the share of pictures whose attributes are read from the reconstruction as from the picture.
+    """
+    x, _, _ = pictures.pictures(*(part[:n] for part in data.load("mnist", train=False)), held_out=None)
+    where = _device(coder)
+    again = torch.cat([coder.decode(coder.encode(part.to(where))).cpu() for part in x.split(250)])
+    same = (pictures.read(again) == pictures.read(x)).all(1).float().mean().item()
+    return {"n": n, "rmse": (again - x).square().mean().sqrt().item(), "read": same, "scale": coder.scale.item()}
+
+
+@torch.inference_mode()
+def measure_judge(network: nn.Module) -> Figures:
+    """The share of MNIST's 10,000 test images that a classifier reads rightly."""
+    images, labels = data.load("mnist", train=False)
+    where = _device(network)
+    network.eval()
+    said = torch.cat([network(x.to(where)).argmax(1).cpu() for x in images.split(500)])  # (N,)
+    return {"test_accuracy": (said == labels).float().mean().item()}
