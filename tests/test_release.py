@@ -77,6 +77,10 @@ EVERYWHERE = {
 LENT = {"lab1_forward": set(), "lab2_unet": {"shipped/model.ckpt"}}
 LENT["lab3_training"] = {"shipped/model.ckpt", "reference/lab4_sampling.py"}
 LENT["lab4_sampling"] = {"shipped/model.ckpt", "shipped/judge.ckpt", "reference/lab4_sampling.py"}
+LENT["lab5_guidance"] = {"shipped/model.ckpt", "shipped/judge.ckpt", "shipped/guided.ckpt"}
+LATER = {"pictures.py", "shipped/autoencoder.ckpt", "shipped/text_to_image.ckpt"}
+LENT["lab6_text_to_image"] = LENT["lab5_guidance"] | LATER
+LENT["lab7_editing"] = LENT["lab8_debugging"] = LENT["lab6_text_to_image"] | {"canvas.py"}
 
 
 @each_lab
@@ -327,6 +331,10 @@ with torch.inference_mode():
 torch.save(drawn, "drawn.pt")
 """,
     "lab4_sampling": "assert metrics.look(digits(4)[0])[0].shape == (4, 10); checkpoints.model()",
+    "lab5_guidance": "checkpoints.fit(GuidedUNet(**checkpoints.load('guided')['config']), 'guided')",
+    "lab6_text_to_image": "checkpoints.fit(Autoencoder(**checkpoints.load('autoencoder')['config']), 'autoencoder')",
+    "lab7_editing": "checkpoints.fit(GuidedUNet(**checkpoints.load('guided')['config']), 'guided')",
+    "lab8_debugging": "checkpoints.model()",
 }
 
 

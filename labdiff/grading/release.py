@@ -30,8 +30,10 @@ from labdiff.exercises import LABS
 from labdiff.grading import mending
 
 PACKAGE = Path(__file__).resolve().parents[1]
+SOME = ("pictures", "canvas")  # modules that only some labs use
 CODE = ("__init__.py", "checkpoints.py", "data.py", "metrics.py", "plotting.py", "offline_digits.npz")
-# a checkpoint, and the module that a notebook imports (from) where it uses it; `draw` needs none here, see DRAW
+# a checkpoint, and the module that a notebook imports (from) where it uses it; `draw` needs none here, see DRAW.
+# Others go along where a notebook names them.
 CHECKPOINTS = {"model": "labdiff.checkpoints", "judge": "labdiff.metrics"}
 DRAWN = "labdiff.checkpoints.draw"
 REFERENCE = "labdiff.reference"
@@ -229,15 +231,25 @@ def _with_first_cell(notebook: NotebookNode, first: str) -> NotebookNode:
     return made
 
 
+def _code(lab: str) -> list[ast.AST]:
+    """The nodes of all code of a lab's notebook."""
+    cells = mending.release(lab).notebook.cells
+    return [node for cell in cells if cell.cell_type == "code" for node in ast.walk(ast.parse(cell.source))]
+
+
+def _texts(lab: str) -> set[str]:
+    """The texts that stand in the code of a lab's notebook."""
+    return {n.value for n in _code(lab) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+
+
 def _imports(lab: str) -> set[str]:
     """The dotted names that a lab's notebook imports."""
     names: set[str] = set()
-    for cell in mending.release(lab).notebook.cells:
-        for node in ast.walk(ast.parse(cell.source)) if cell.cell_type == "code" else ():
-            if isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    for node in _code(lab):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
@@ -280,13 +292,16 @@ def _package(lab: str) -> dict[str, bytes]:
     labs = LABS[: LABS.index(lab) + 1]
     used = set().union(*map(_imports, labs))
     names = [*CODE, "exercises/__init__.py", "reference/__init__.py"]
+    names += [f"{name}.py" for name in SOME if any(f"{each}.".startswith(f"labdiff.{name}.") for each in used)]
     names += [f"checking/{file.name}" for file in (PACKAGE / "checking").glob("*.py")]
     names += [f"checking/golden/{each}.npz" for each in labs]
     names += [f"exercises/{each}.py" for each in labs]
     names += [f"reference/{each}.py" for each in labs[:-1]]
     files = {f"labdiff/{name}": (PACKAGE / name).read_bytes() for name in names}
-    for name, module in CHECKPOINTS.items():
-        if any(f"{each}.".startswith(f"{module}.") for each in used - {DRAWN}):
+    named = set().union(*map(_texts, labs))
+    for name in sorted(file.stem for file in checkpoints.path("model").parent.glob("*.ckpt")):
+        module = CHECKPOINTS.get(name)
+        if any(f"{each}.".startswith(f"{module}.") for each in used - {DRAWN}) if module else name in named:
             files[f"labdiff/shipped/{name}.ckpt"] = checkpoints.path(name).read_bytes()
     files["labdiff/checkpoints.py"] += DRAW.encode()
     files["labdiff/exercises/__init__.py"] += ONLY_THESE.format(labs=labs).encode()

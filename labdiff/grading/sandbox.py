@@ -284,7 +284,7 @@ def _python_folders() -> list[str]:
 def _package_files(lab: str) -> list[tuple[Path, str]]:
     """The files of labdiff that the sandbox sees, and where: no golden answers, no reference but of earlier labs."""
     earlier = exercises.LABS[: exercises.LABS.index(lab)]
-    names = ["__init__.py", "data.py", "plotting.py", "metrics.py", "checkpoints.py"]
+    names = [f"{name}.py" for name in ("__init__", "data", "plotting", "metrics", "checkpoints", "pictures", "canvas")]
     names += [f"checking/{name}.py" for name in ("__init__", "notebook", "run", "judge", "golden")]
     names += [f"grading/{name}.py" for name in ("__init__", "confine", "inside", "packing", "syscalls")]
     names += [f"reference/{name}.py" for name in ("__init__", *earlier)]
