@@ -17,6 +17,9 @@ from labdiff.grading.sandbox import SandboxError, check_isolation
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Meant for these tests, not for those that they start.
+os.environ.pop("PYTEST_ADDOPTS", None)
+
 # One thread makes small operations repeatable and leaves the other cores to the other tests.
 torch.set_num_threads(1)
 

@@ -129,7 +129,12 @@ def asked(lab: str) -> list[str]:
     return [*exercises.lab(lab).exercises]
 
 
-def cases(seen_in: str, labs: Sequence[str] = LABS) -> list[Any]:
+# What a mangling does, it does to the form of a notebook, not to what a lab asks, so four labs try each one by one;
+# the sequences drawn at random below are done to all.
+ONE_BY_ONE = LABS[:4]
+
+
+def cases(seen_in: str, labs: Sequence[str] = ONE_BY_ONE) -> list[Any]:
     """Each mangling and each saving of each lab: (lab, steps, saved)."""
     found = []
     for lab in labs:
