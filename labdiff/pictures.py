@@ -38,7 +38,7 @@ MIDDLE = 1  # of thickness, slant and size: what a caption leaves unsaid
 
 SIDE = 32  # of a picture, pixels
 FINE = 4  # strokes are measured and drawn at so many times that size
-WIDTHS = (1.2, 2.1, 3.1)  # of strokes, in pixels, by thickness
+WIDTHS = (1.2, 2.4, 3.5)  # of strokes, in pixels, by thickness
 SHEARS = (0.4, 0.0, -0.4)  # pixels to the right per pixel down, by slant; to lean left is to go right on the way down
 HEIGHTS = (17.0, 21.0, 25.5)  # of digits, in pixels, by size
 JITTER = {"width": 0.1, "shear": 0.07, "height": 0.8, "place": 1.5, "colour": 0.06}

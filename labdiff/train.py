@@ -375,12 +375,12 @@ def train_guided(
 def train_autoencoder(
     file: Path,
     *,
-    steps: int = 3_000,
-    batch: int = 64,
+    steps: int = 5_000,
+    batch: int = 32,
     peak: float = 2e-3,
     seed: int = 0,
     ema_decay: float = 0.995,
-    kl_weight: float = 3e-4,
+    kl_weight: float = 1e-4,
     measure: bool = True,
     **how: Any,
 ) -> Figures:
@@ -394,7 +394,7 @@ def train_autoencoder(
 
     images, digits = data.load("mnist", train=True)
     torch.manual_seed(seed)
-    network = Autoencoder()
+    network = Autoencoder(channels=32)
     generator = torch.Generator().manual_seed(seed)
     drawn = pictures.random_attributes(digits, generator)  # (N, 6)
     inked = pictures.shapes(images, drawn, seed)  # (N, 32, 32)

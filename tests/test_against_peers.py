@@ -26,6 +26,8 @@ from labdiff.reference.lab4_sampling import (
     p_mean_variance,
     p_sample,
 )
+from labdiff.reference.lab5_guidance import guide, rescale_guidance
+from labdiff.reference.lab6_text_to_image import CrossAttention, kl_divergence
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -136,6 +138,25 @@ def test_the_frechet_distance_is_that_of_torchmetrics():
     assert float(frechet_distance(a, b)) == pytest.approx(float(fid._compute_fid(*parts)), rel=1e-5)
 
 
+def test_the_kl_term_is_that_of_diffusers_autoencoder():
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+    moments = normal(3, 8, 4, 4)
+    theirs = DiagonalGaussianDistribution(moments).kl() / (4 * 4 * 4)  # they add up, we take the mean
+    close(kl_divergence(*moments.chunk(2, dim=1)), theirs.mean())
+
+
+def test_cross_attention_is_that_of_torch():
+    module = CrossAttention(16, 24, heads=4).double()
+    torch.nn.init.normal_(module.out.weight, generator=torch.Generator().manual_seed(0))
+    x, words = normal(2, 16, 4, 4), normal(2, 7, 24, seed=1)
+    q = module.q(module.norm(x)).flatten(2).transpose(1, 2)  # (B, HW, C)
+    k, v = module.kv(words).chunk(2, dim=-1)  # (B, L, C)
+    q, k, v = (each.unflatten(-1, (4, 4)).transpose(1, 2) for each in (q, k, v))  # (B, heads, places, d)
+    h = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, HW, C)
+    close(module(x, words), x + module.out(h.transpose(1, 2).unflatten(-1, (4, 4))))
+
+
 # --- what theory demands ----------------------------------------------------------------------
 
 
@@ -156,6 +177,26 @@ def gaussian(mean, deviation):
         return mean + gain * (x_t - a.sqrt() * mean)
 
     return denoise
+
+
+def test_fully_rescaled_guidance_has_the_deviation_of_the_conditional_prediction():
+    guided, conditional = normal(3, 4, 8, 8) * 5 + 1, normal(3, 4, 8, 8, seed=1) * 0.5
+    close(rescale_guidance(guided, conditional, 1.0).std((1, 2, 3)), conditional.std((1, 2, 3)))
+    close(rescale_guidance(guided, conditional, 0.0), guided)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_guidance_with_the_scales_0_and_1_draws_all_data_and_that_of_the_label(scale):
+    """Two labels, two Gaussians as far apart as to be one with a larger deviation, whose exact denoisers are known."""
+    told, all_data = gaussian(0.3, 0.1), gaussian(0.0, 0.4)
+
+    def denoise(x_t, t):
+        return guide(all_data(x_t, t), told(x_t, t), scale)
+
+    drawn = ddim_sample(denoise, normal(64, 1, 16, 16), ddim_timesteps(T, 200), ABAR)
+    mean, deviation = (0.3, 0.1) if scale else (0.0, 0.4)
+    assert drawn.mean().item() == pytest.approx(mean, abs=0.01)
+    assert drawn.std().item() == pytest.approx(deviation, rel=0.03)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])

@@ -74,12 +74,12 @@ def build_drawings(made: Build) -> None:
         made.stale.append(str(digits.relative_to(made.root)))
         if not made.check:
             figures.save_offline_digits(digits)
-    for name, draw in figures.FIGURES.items():
+    for name in figures.FIGURES:
         file = made.root / "figures" / name
-        if not figures.is_fresh(file, draw):
+        if not figures.is_fresh(file):
             made.stale.append(str(file.relative_to(made.root)))
             if not made.check:
-                figures.save(file, draw)
+                figures.save(file)
 
 
 def build_lab(lab: Lab, made: Build) -> None:

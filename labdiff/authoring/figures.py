@@ -1,11 +1,12 @@
-"""What is drawn from checkpoints/model.ckpt: the pictures of the README and the offline digits."""
+"""What is drawn from the checkpoints: the pictures of the README and the offline digits."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
 import itertools
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,30 +50,64 @@ def process() -> torch.Tensor:
     return _tile(torch.stack([*kept, x], 1).flatten(0, 1), len(kept) + 1)
 
 
-FIGURES: dict[str, Callable[[], torch.Tensor]] = {"digits.png": digits, "process.png": process}
+PROMPTS = (
+    "a bold red seven leaning left on blue",
+    "thin 3, green on black",
+    "a big white zero on red",
+    "a thick black 5 on yellow",
+    "the four in yellow on green, tilted left",
+    "a little blue eight on white",
+    "a large fine white 2 leaning right on black",
+    "blue 9 on a red ground, bold",
+    "on green a thin big black 6 leaning right",
+    "a small bold white one tilted left on blue",
+    "the three in red on white, thick leaning right",
+    "a large green 0 on yellow",
+)
 
 
-def source_hash(draw: Callable[..., Any]) -> str:
-    """A hash of what something is drawn from: the code that draws it and the weights of the checkpoint."""
+def prompts() -> torch.Tensor:
+    """A picture for each of PROMPTS, with the prompt below it."""
+    from labdiff.measure import sample_prompts
+    from labdiff.reference.lab6_text_to_image import Autoencoder, TextToImage
+
+    coder, network = (
+        checkpoints.fit(kind(**checkpoints.load(name)["config"]), name)
+        for kind, name in ((Autoencoder, "autoencoder"), (TextToImage, "text_to_image"))
+    )
+    return _with_texts(sample_prompts(network, coder, PROMPTS, steps=20, seed=1), PROMPTS)
+
+
+# what is drawn, and from which checkpoints
+FIGURES: dict[str, tuple[Callable[[], torch.Tensor], tuple[str, ...]]] = {
+    "digits.png": (digits, ("model",)),
+    "process.png": (process, ("model",)),
+    "prompts.png": (prompts, ("autoencoder", "text_to_image")),
+}
+
+
+def source_hash(draw: Callable[..., Any], names: tuple[str, ...] = ("model",)) -> str:
+    """A hash of what something is drawn from: the code that draws it and the weights of the checkpoints."""
     made_from = hashlib.sha256(inspect.getsource(draw).encode())
-    for name, value in sorted(checkpoints.load("model")["weights"].items()):
-        made_from.update(name.encode() + value.numpy().tobytes())
+    for checkpoint in names:
+        for name, value in sorted(checkpoints.load(checkpoint)["weights"].items()):
+            made_from.update(name.encode() + value.numpy().tobytes())
     return made_from.hexdigest()
 
 
-def is_fresh(file: Path, draw: Callable[[], torch.Tensor]) -> bool:
-    """Whether a picture was drawn by this code from this checkpoint."""
+def is_fresh(file: Path) -> bool:
+    """Whether a picture of FIGURES was drawn by its code from its checkpoints."""
     if not file.exists():
         return False
     with Image.open(file) as picture:
-        return picture.info.get(KEY) == source_hash(draw)
+        return picture.info.get(KEY) == source_hash(*FIGURES[file.name])
 
 
-def save(file: Path, draw: Callable[[], torch.Tensor]) -> None:
-    """Draw a picture, twice enlarged, and note in it what it was made from."""
+def save(file: Path) -> None:
+    """Draw a picture of FIGURES, twice enlarged, and note in it what it was made from."""
     about = PngImagePlugin.PngInfo()
-    about.add_text(KEY, source_hash(draw))
-    picture = Image.fromarray(draw().numpy())
+    about.add_text(KEY, source_hash(*FIGURES[file.name]))
+    picture = Image.fromarray(FIGURES[file.name][0]().numpy())
     file.parent.mkdir(parents=True, exist_ok=True)
     picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST).save(file, pnginfo=about)
 
@@ -102,7 +137,25 @@ def save_offline_digits(file: Path, n: int = 10_000, batch: int = 500) -> None:
 
 
 def _tile(images: torch.Tensor, columns: int) -> torch.Tensor:
-    """Images (N, 1, H, W) in [-1, 1] side by side, two pixels apart, as pixels (H', W')."""
+    """Images (N, C, H, W) in [-1, 1] side by side, two pixels apart, as pixels (H', W') or (H', W', 3)."""
     from torchvision.utils import make_grid
 
-    return data.to_pixels(make_grid(images, nrow=columns, padding=2, pad_value=-1)[0])
+    pixels = data.to_pixels(make_grid(images, nrow=columns, padding=2, pad_value=-1))  # (3, H', W')
+    return pixels[0] if images.shape[1] == 1 else pixels.permute(1, 2, 0).contiguous()
+
+
+def _with_texts(images: torch.Tensor, texts: Sequence[str], columns: int = 6) -> torch.Tensor:
+    """Images (N, 3, H, W) in [-1, 1], each with its text below, as pixels (H', W', 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    lines = -(-len(images) // columns)
+    figure = Figure(figsize=(columns * 1.15, lines * 1.55), dpi=72, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for i, (image, text) in enumerate(zip(images, texts, strict=True)):
+        axis = figure.add_subplot(lines, columns, i + 1)
+        axis.imshow(data.to_pixels(image).permute(1, 2, 0))
+        axis.set(xticks=[], yticks=[])
+        axis.set_xlabel(textwrap.fill(text, 18), fontsize=6.5)
+    canvas.draw()
+    return torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy())
