@@ -1,4 +1,4 @@
-"""How long things take on this machine: checks, one training step, drawing 64 digits.
+"""How long things take on this machine: checks, one training step, drawing digits and prompts.
 
     python tests/benchmarks/speed.py [--threads 2]
 
@@ -9,6 +9,7 @@ diffusers builds it, is timed in the same run, since seconds mean little across 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import statistics
 import time
@@ -108,6 +109,23 @@ def main() -> None:
     network("Hugging Face course, float32", Peer(), fast=False)
     for calls in (10, 20, 50):
         print(f"drawing 64 digits, {calls} calls: {seconds(lambda calls=calls: checkpoints.draw(64, calls), 3):.2f} s")
+    print(f"a picture from one prompt, 20 steps with guidance: {seconds(one_prompt, 5):.2f} s")
+
+
+def one_prompt() -> None:
+    """A picture from a prompt by lab 6's networks."""
+    from labdiff.measure import sample_prompts
+
+    sample_prompts(*text_to_image(), ["a bold red seven leaning left on blue"], steps=20)
+
+
+@functools.cache
+def text_to_image() -> tuple[nn.Module, nn.Module]:
+    """Lab 6's networks: the one that draws latents, and the autoencoder."""
+    from labdiff.reference.lab6_text_to_image import Autoencoder, TextToImage
+
+    coder = checkpoints.fit(Autoencoder(**checkpoints.load("autoencoder")["config"]), "autoencoder")
+    return checkpoints.fit(TextToImage(**checkpoints.load("text_to_image")["config"]), "text_to_image"), coder
 
 
 if __name__ == "__main__":
