@@ -20,7 +20,16 @@ from typing import Any
 import numpy as np
 import torch
 
-LABS = ("lab1_forward", "lab2_unet", "lab3_training", "lab4_sampling")
+LABS = (
+    "lab1_forward",
+    "lab2_unet",
+    "lab3_training",
+    "lab4_sampling",
+    "lab5_guidance",
+    "lab6_text_to_image",
+    "lab7_editing",
+    "lab8_debugging",
+)
 
 
 class Draw:
