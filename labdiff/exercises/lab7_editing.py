@@ -118,13 +118,13 @@ def edit_distance(answer, edited, original):
 
 LAB.prediction(
     "predict_class_lost",
-    ("0.2", "0.5", "0.8"),
+    ("0.25", "0.5", "0.75"),
     (
         "Whether the old digit survives depends on what can still be read of it where the walk begins. Look at the "
         "noised scribbles above.",
         "At the step of strength 0.5, abar_t is about 0.5: the digit is as strong as the noise, and there are hundreds "
         "of pixels to read it from.",
-        "The network keeps what it can read, so most of the walk must be left before the asked class wins: 0.8.",
+        "The network keeps what it can read, so most of the walk must be left before the asked class wins: 0.75.",
     ),
 )
 

@@ -4,662 +4,372 @@ import copy
 
 import matplotlib.pyplot as plt
 import torch
+from torch import nn
+
 from labdiff.reference.lab1_forward import (
     extract,
     posterior_mean,
     q_sample,
 )
-from labdiff.reference.lab3_training import eps_from_x0, v_target, x0_from_v
-from labdiff.reference.lab4_sampling import (
-    ddim_sample,
-    ddim_sigma,
-    ddim_step,
-    ddim_timesteps,
+from labdiff.reference.lab2_unet import timestep_embedding
+from labdiff.reference.lab3_training import (
+    eps_from_v,
+    random_timesteps,
+    x0_from_v,
 )
-from torch import nn
+from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps
 
 
-def predict_loss_warns():
-    """Return "none", "one" or "all three"."""
-    return "none"
+def denoiser_for(model, own, alphas_cumprod, cut=True):
+    """Make a denoiser for any schedule of a network that predicts v on a schedule of its own.
 
-
-def broken_contact_sheet(images, columns, gap=2):
-    """Lay images out on a sheet of bytes, row by row, to be saved as a picture.
-
-    images: (N, 1, H, W), float, as a sampler returns them: black is -1, white is 1, give or take a little.
-    columns: images per row of the sheet. gap: the width of the grey lines (128) around and between the images.
-    Returns (height, width), uint8, from 0 for black to 255 for white, rounded to the nearest.
+    model: model(x_t, t) -> v, with t (B,), int64. own: (1000,), the alphas_cumprod that the model was trained with.
+    alphas_cumprod: (T,), of the schedule to sample with. cut: whether guesses are cut to [-1, 1].
+    Returns denoise(x_t, t) -> x_0, with t an int in [0, T).
     """
-    N, _, H, W = images.shape
-    lines = -(-N // columns)  # rounded up
-    size = gap + lines * (H + gap), gap + columns * (W + gap)
-    sheet = torch.full(
-        size, 128, dtype=torch.uint8, device=images.device
-    )  # (height, width)
-    pixels = ((images[:, 0] + 1) * 127.5).round().int()  # (N, H, W)
-    for i, picture in enumerate(pixels):
-        top, left = gap + i // columns * (H + gap), gap + i % columns * (W + gap)
-        sheet[top : top + H, left : left + W] = picture
-    return sheet
+
+    def denoise(x_t, t):
+        nearest = (own - alphas_cumprod[t]).abs().argmin()  # scalar
+        guess = x0_from_v(x_t, model(x_t, nearest.expand(len(x_t))), own[nearest])  # (B, C, H, W)
+        return guess.clamp(-1, 1) if cut else guess
+
+    return denoise
 
 
-def show_sheets(named):
-    """Show sheets of bytes side by side, each under its name: name -> (height, width), uint8."""
-    _, axes = plt.subplots(
-        1,
-        len(named),
-        figsize=(4.5 * len(named), 2.5),
-        squeeze=False,
-        layout="constrained",
-    )
-    for axis, (name, sheet) in zip(axes[0], named.items(), strict=True):
-        axis.imshow(sheet, cmap="gray", vmin=0, vmax=255)
+def predict_early_error():
+    """Return "grainy", "clean" or "lost"."""
+    return "clean"
+
+
+def broken_schedule_for(T):
+    """DDPM's linear schedule in T steps."""
+    beta_start, beta_end = 1e-4, 0.02  # Ho, Jain and Abbeel 2020, section 4
+    betas = torch.linspace(beta_start, beta_end, T)  # (T,)
+    alphas = 1 - betas  # (T,)
+    alphas_cumprod = torch.cumprod(alphas, dim=0)  # (T,)
+    return betas, alphas_cumprod
+
+
+def drawn_with(model, own, schedule, n=8, seed=1):
+    """Draw n digits in 25 steps on a schedule, given as (betas, alphas_cumprod), each (T,). Returns (n, 1, 28, 28)."""
+    generator = torch.Generator().manual_seed(seed)
+    x_T = torch.randn(n, 1, 28, 28, generator=generator)  # (n, 1, 28, 28)
+    abar = schedule[1]  # (T,)
+    return ddim_sample(denoiser_for(model, own, abar), x_T, ddim_timesteps(len(abar), 25), abar, 1.0, generator)
+
+
+def schedule_for(T):
+    """DDPM's linear schedule, walked in T steps.
+
+    After any share of the way an image is about as noisy as after the same share of DDPM's 1000 steps: log(abar)
+    agrees within 12 percent. At T = 1000 it is DDPM's schedule (Ho, Jain and Abbeel 2020, section 4).
+    T: int, from 100 to 1000. Returns betas (T,), in (0, 1), and their alphas_cumprod (T,), both float32.
+    """
+    scale = 1000 / T
+    betas = torch.linspace(1e-4 * scale, 0.02 * scale, T)  # (T,)
+    return betas, torch.cumprod(1 - betas, dim=0)
+
+
+def broken_picture_of(images, columns):
+    """One picture of a batch of grey images, uint8."""
+    B, _, H, W = images.shape
+    lines = -(-B // columns)  # rounded up
+    pixels = ((images + 1) * 127.5).round().int()  # (B, 1, H, W), -1 becomes 0 and 1 becomes 255
+    sheet = torch.zeros(lines * columns, H, W, dtype=torch.uint8, device=images.device)
+    sheet[:B] = pixels[:, 0].to(torch.uint8)  # (lines * columns, H, W)
+    return sheet.reshape(lines, columns, H, W).transpose(1, 2).reshape(lines * H, columns * W)
+
+
+def screen(**pictures):
+    """Show pictures (H, W), uint8, below each other, one byte per pixel as a screen does."""
+    _, axes = plt.subplots(len(pictures), 1, figsize=(6, 1.8 * len(pictures)), layout="constrained")
+    for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
         axis.set_title(name, fontsize=9)
         axis.axis("off")
     plt.show()
 
 
-def contact_sheet(images, columns, gap=2):
-    """Lay images out on a sheet of bytes, row by row, to be saved as a picture.
+def picture_of(images, columns):
+    """One picture of a batch of grey images.
 
-    images: (N, 1, H, W), float, as a sampler returns them: black is -1, white is 1, give or take a little.
-    columns: images per row of the sheet. gap: the width of the grey lines (128) around and between the images.
-    Returns (height, width), uint8, from 0 for black to 255 for white, rounded to the nearest.
+    images: (B, 1, H, W), float. -1 is black, 1 is white, values between are rounded to the nearest grey. What is
+    darker than black is black, what is brighter than white is white. columns: how many images lie side by side.
+    Returns (lines * H, columns * W), uint8, line by line; places without an image are black.
     """
-    N, _, H, W = images.shape
-    lines = -(-N // columns)  # rounded up
-    size = gap + lines * (H + gap), gap + columns * (W + gap)
-    sheet = torch.full(
-        size, 128, dtype=torch.uint8, device=images.device
-    )  # (height, width)
-    pixels = ((images[:, 0].clamp(-1, 1) + 1) * 127.5).round().int()  # (N, H, W)
-    for i, picture in enumerate(pixels):
-        top, left = gap + i // columns * (H + gap), gap + i % columns * (W + gap)
-        sheet[top : top + H, left : left + W] = picture
-    return sheet
+    B, _, H, W = images.shape
+    lines = -(-B // columns)  # rounded up
+    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round()  # (B, 1, H, W), in [0, 255]
+    sheet = torch.zeros(lines * columns, H, W, dtype=torch.uint8, device=images.device)
+    sheet[:B] = pixels[:, 0].to(torch.uint8)  # (lines * columns, H, W)
+    return sheet.reshape(lines, columns, H, W).transpose(1, 2).reshape(lines * H, columns * W)
 
 
-def broken_make_schedule(T):
-    """The noise schedule of a diffusion in T steps, as tables.
-
-    T: the number of steps, from 50 to 4000. Whatever it is, the schedule leads from a faint first step to pure noise:
-    alphas_cumprod begins above 0.97, is above 0.01 half way, at T // 2, and ends below 0.001. While more than 0.01 of
-    it is left, no single step takes 3/4 of that.
-    Returns a dictionary of float32 tables, each (T,): "betas", all in (0, 1]; "alphas_cumprod", the running product
-    of 1 - betas; "posterior_variance" (DDPM, equation 7), which is 0 at t = 0.
-    """
-    betas = torch.linspace(1e-4, 0.02, T, dtype=torch.float64)  # (T,)
+def broken_sample_ancestral(denoise, x_T, noise, betas):
+    """Ancestral sampling with the variance beta_t."""
     alphas_cumprod = torch.cumprod(1 - betas, dim=0)  # (T,)
-    previous = torch.cat(
-        [torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]]
-    )  # (T,)
-    variance = betas * (1 - previous) / (1 - alphas_cumprod)  # (T,)
-    tables = {
-        "betas": betas,
-        "alphas_cumprod": alphas_cumprod,
-        "posterior_variance": variance,
-    }
-    return {name: table.float() for name, table in tables.items()}
-
-
-def draw_by_schedule(schedule, network, own, x_T, calls=25):
-    """Draw with a network and a schedule that it was not trained on, matching the noise levels.
-
-    schedule: a dictionary with "alphas_cumprod" (T,). own: the schedule of the network, (T',). x_T: (B, C, H, W).
-    """
-    abar = schedule["alphas_cumprod"]
-
-    def denoise(x_t, t):
-        same = (
-            (own - abar[t]).abs().argmin()
-        )  # the step of the network's own schedule with this much noise
-        return x0_from_v(x_t, network(x_t, same.expand(len(x_t))), abar[t]).clamp(-1, 1)
-
-    with torch.inference_mode():
-        few = ddim_timesteps(len(abar), min(calls, len(abar)))
-        return ddim_sample(
-            denoise, x_T, few, abar, 1.0, torch.Generator().manual_seed(0)
-        )
-
-
-def make_schedule(T):
-    """The noise schedule of a diffusion in T steps, as tables.
-
-    T: the number of steps, from 50 to 4000. Whatever it is, the schedule leads from a faint first step to pure noise:
-    alphas_cumprod begins above 0.97, is above 0.01 half way, at T // 2, and ends below 0.001. While more than 0.01 of
-    it is left, no single step takes 3/4 of that.
-    Returns a dictionary of float32 tables, each (T,): "betas", all in (0, 1]; "alphas_cumprod", the running product
-    of 1 - betas; "posterior_variance" (DDPM, equation 7), which is 0 at t = 0.
-    """
-    scale = 1000 / T
-    betas = torch.linspace(scale * 1e-4, scale * 0.02, T, dtype=torch.float64)  # (T,)
-    alphas_cumprod = torch.cumprod(1 - betas, dim=0)  # (T,)
-    previous = torch.cat(
-        [torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]]
-    )  # (T,)
-    variance = betas * (1 - previous) / (1 - alphas_cumprod)  # (T,)
-    tables = {
-        "betas": betas,
-        "alphas_cumprod": alphas_cumprod,
-        "posterior_variance": variance,
-    }
-    return {name: table.float() for name, table in tables.items()}
-
-
-def show_schedules(named, numbers=(1000, 250, 100, 50)):
-    """Plot alphas_cumprod over the share of the steps that are done, for several T: name -> make_schedule."""
-    _, axes = plt.subplots(
-        1, len(named), figsize=(4.5 * len(named), 3), sharey=True, squeeze=False
-    )
-    for axis, (name, make) in zip(axes[0], named.items(), strict=True):
-        for n in numbers:
-            axis.plot(
-                torch.arange(1, n + 1) / n, make(n)["alphas_cumprod"], label=f"T = {n}"
-            )
-        axis.set(
-            title=name,
-            xlabel="share of the steps",
-            ylabel=r"$\bar\alpha_t$" if axis is axes[0, 0] else "",
-        )
-        axis.grid(alpha=0.3)
-        axis.legend()
-    plt.show()
-
-
-def broken_sample_in_strides(denoise, x_T, timesteps, alphas_cumprod, noise):
-    """Draw images by ancestral sampling over a few timesteps, with the large variance, beta.
-
-    denoise: denoise(x_t, t) -> x_0, with t an int. x_T: (B, C, H, W), standard normal. timesteps: ints, falling; they
-    need not end at 0. alphas_cumprod: (T,). noise: (len(timesteps), B, C, H, W), standard normal.
-    Returns finished images, (B, C, H, W).
-    """
+    before = torch.cat([torch.ones_like(betas[:1]), alphas_cumprod[:-1]])  # (T,)
     x = x_T
-    for i, t in enumerate(timesteps):
-        abar_t, abar_prev = alphas_cumprod[t], torch.ones_like(alphas_cumprod[t])
-        if i + 1 < len(timesteps):
-            abar_prev = alphas_cumprod[timesteps[i + 1]]
-        beta_t = (
-            1 - abar_t / abar_prev
-        )  # the variance of the forward stride that is undone
-        mean = posterior_mean(
-            denoise(x, t), x, beta_t, abar_t, abar_prev
-        )  # (B, C, H, W)
-        x = mean + beta_t.sqrt() * noise[i]  # (B, C, H, W)
+    for t in reversed(range(len(betas))):
+        x_0 = denoise(x, t)  # (B, C, H, W)
+        mean = posterior_mean(x_0, x, betas[t], alphas_cumprod[t], before[t])  # (B, C, H, W)
+        x = mean + betas[t].sqrt() * noise[t]  # (B, C, H, W)
     return x
 
 
-def strides(n, T=1000):
-    """n timesteps out of T, each at the end of its stride: T - 1, T - 1 - T / n, ..., T / n - 1."""
-    return [T - 1 - i * T // n for i in range(n)]
+def sample_ancestral(denoise, x_T, noise, betas):
+    """Ancestral sampling with the variance beta_t, from noise to a finished image (DDPM, algorithm 2).
 
-
-def grain(images):
-    """The deviation in the corners of images (N, 1, H, W), 3 by 3 pixels each."""
-    corners = [
-        images[..., :3, :3],
-        images[..., :3, -3:],
-        images[..., -3:, :3],
-        images[..., -3:, -3:],
-    ]
-    return torch.stack(corners).std().item()
-
-
-def sample_in_strides(denoise, x_T, timesteps, alphas_cumprod, noise):
-    """Draw images by ancestral sampling over a few timesteps, with the large variance, beta.
-
-    denoise: denoise(x_t, t) -> x_0, with t an int. x_T: (B, C, H, W), standard normal. timesteps: ints, falling; they
-    need not end at 0. alphas_cumprod: (T,). noise: (len(timesteps), B, C, H, W), standard normal.
-    Returns finished images, (B, C, H, W).
+    denoise: denoise(x_t, t) -> x_0, with t an int from T - 1 down to 0, called once for each. x_T: (B, C, H, W).
+    noise: (T, B, C, H, W), standard normal; noise[t] is what step t may use. betas: (T,).
+    If the denoiser always returns one image, the result is that image. Changes no argument. Returns (B, C, H, W).
     """
+    alphas_cumprod = torch.cumprod(1 - betas, dim=0)  # (T,)
+    before = torch.cat([torch.ones_like(betas[:1]), alphas_cumprod[:-1]])  # (T,)
     x = x_T
-    for i, t in enumerate(timesteps):
-        abar_t, abar_prev = alphas_cumprod[t], torch.ones_like(alphas_cumprod[t])
-        last = i + 1 == len(timesteps)
-        if not last:
-            abar_prev = alphas_cumprod[timesteps[i + 1]]
-        beta_t = (
-            1 - abar_t / abar_prev
-        )  # the variance of the forward stride that is undone
-        mean = posterior_mean(
-            denoise(x, t), x, beta_t, abar_t, abar_prev
-        )  # (B, C, H, W)
-        x = mean if last else mean + beta_t.sqrt() * noise[i]  # (B, C, H, W)
+    for t in reversed(range(len(betas))):
+        x_0 = denoise(x, t)  # (B, C, H, W)
+        x = posterior_mean(x_0, x, betas[t], alphas_cumprod[t], before[t])  # (B, C, H, W)
+        if t > 0:
+            x = x + betas[t].sqrt() * noise[t]  # (B, C, H, W)
     return x
 
 
-def principal_autoencoder(images, K):
-    """An autoencoder made of the K principal components of some images (N, 1, H, W).
+def broken_clean_guess(eps_model, x_t, t, betas):
+    """The guess for x_0 that belongs to a network's guess for the noise."""
+    log_abar = torch.log1p(-betas.double()).cumsum(dim=0)  # (T,), log of abar_t
+    log_rest = torch.log(-torch.expm1(log_abar))  # (T,), log of 1 - abar_t
+    image_weight = torch.exp(-0.5 * log_abar).to(x_t)  # (T,)
+    noise_weight = torch.exp(0.5 * log_rest - log_abar).to(x_t)  # (T,)
+    eps = eps_model(x_t, t)  # (B, C, H, W)
+    x_0 = extract(image_weight, t, x_t) * x_t - extract(noise_weight, t, x_t) * eps  # (B, C, H, W)
+    return x_0.clamp(-1, 1)
 
-    Returns encode: images (B, 1, H, W) -> latents (B, K), and decode: latents -> images.
+
+def make_eps_model(model, alphas_cumprod):
+    """A network that predicts v, as one that predicts the noise: eps_model(x_t, t) -> eps, with t (B,), int64."""
+
+    def eps_model(x_t, t):
+        return eps_from_v(x_t, model(x_t, t), extract(alphas_cumprod, t, x_t))  # (B, C, H, W)
+
+    return eps_model
+
+
+def clean_guess(eps_model, x_t, t, betas):
+    """The guess for x_0 that belongs to a network's guess for the noise, cut to [-1, 1].
+
+    Where the network's guess is exactly the noise in x_t, the result is exactly x_0, at every t.
+    eps_model: eps_model(x_t, t) -> eps, the shape of x_t. x_t: (B, C, H, W). t: (B,), int64. betas: (T,).
+    Returns (B, C, H, W), the dtype of x_t.
     """
-    flat = images.flatten(1)  # (N, HW)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # pca_lowrank is randomised
-        basis = torch.pca_lowrank(flat, q=K, niter=4)[2]  # (HW, K)
-    rest = (
-        flat.mean(0) - flat.mean(0) @ basis @ basis.T
-    )  # (HW,), what no latent can hold
-
-    def encode(x):
-        return x.flatten(1) @ basis  # (B, K)
-
-    def decode(z):
-        return (z @ basis.T + rest).reshape(-1, *images.shape[1:])  # (B, 1, H, W)
-
-    return encode, decode
+    log_abar = torch.log1p(-betas.double()).cumsum(dim=0)  # (T,), log of abar_t
+    log_rest = torch.log(-torch.expm1(log_abar))  # (T,), log of 1 - abar_t
+    image_weight = torch.exp(-0.5 * log_abar).to(x_t)  # (T,)
+    noise_weight = torch.exp(0.5 * (log_rest - log_abar)).to(x_t)  # (T,)
+    eps = eps_model(x_t, t)  # (B, C, H, W)
+    x_0 = extract(image_weight, t, x_t) * x_t - extract(noise_weight, t, x_t) * eps  # (B, C, H, W)
+    return x_0.clamp(-1, 1)
 
 
-def exact_denoiser(data, alphas_cumprod):
-    """The exact denoiser where the data are the rows of a table (N, K) and nothing else."""
+class PointNet(nn.Module):
+    """A small network for points in the plane: model(x_t, t, y) -> v, or the noise, as it is trained."""
 
-    def denoise(z_t, t):
-        abar_t = alphas_cumprod[t]
-        distance = torch.cdist(z_t, abar_t.sqrt() * data).square()  # (B, N)
-        return (-distance / (2 * (1 - abar_t))).softmax(dim=1) @ data  # (B, K)
-
-    return denoise
-
-
-def broken_latent_variation(
-    images, noise, encode, decode, denoise, timesteps, alphas_cumprod, shift, scale
-):
-    """Redraw images by way of their latents: encode, add noise, take it away again by DDIM, decode.
-
-    images: (B, 1, H, W). noise: (B, K), standard normal. encode: images -> latents (B, K). decode: the way back.
-    denoise: denoise(z_t, t) -> z_0, made for latents of deviation 1, which are (encode(images) - shift) * scale.
-    timesteps: ints, falling; noise is added up to the first. Without any, the result is decode(encode(images)).
-    alphas_cumprod: (T,). shift: (K,), the mean of the latents. scale: a number, one over their deviation.
-    Returns images: (B, 1, H, W).
-    """
-    z = (encode(images) - shift) * scale  # (B, K)
-    if timesteps:
-        z = q_sample(z, alphas_cumprod[timesteps[0]], noise)  # (B, K)
-    for t, after in zip(timesteps, [*timesteps[1:], None], strict=False):
-        abar_t = alphas_cumprod[t]
-        abar_prev = torch.ones_like(abar_t) if after is None else alphas_cumprod[after]
-        z_0 = denoise(z, t)  # (B, K)
-        z = abar_prev.sqrt() * z_0 + (1 - abar_prev).sqrt() * eps_from_x0(
-            z, z_0, abar_t
-        )  # (B, K)
-    return decode(z + shift)
-
-
-def latent_variation(
-    images, noise, encode, decode, denoise, timesteps, alphas_cumprod, shift, scale
-):
-    """Redraw images by way of their latents: encode, add noise, take it away again by DDIM, decode.
-
-    images: (B, 1, H, W). noise: (B, K), standard normal. encode: images -> latents (B, K). decode: the way back.
-    denoise: denoise(z_t, t) -> z_0, made for latents of deviation 1, which are (encode(images) - shift) * scale.
-    timesteps: ints, falling; noise is added up to the first. Without any, the result is decode(encode(images)).
-    alphas_cumprod: (T,). shift: (K,), the mean of the latents. scale: a number, one over their deviation.
-    Returns images: (B, 1, H, W).
-    """
-    z = (encode(images) - shift) * scale  # (B, K)
-    if timesteps:
-        z = q_sample(z, alphas_cumprod[timesteps[0]], noise)  # (B, K)
-    for t, after in zip(timesteps, [*timesteps[1:], None], strict=False):
-        abar_t = alphas_cumprod[t]
-        abar_prev = torch.ones_like(abar_t) if after is None else alphas_cumprod[after]
-        z_0 = denoise(z, t)  # (B, K)
-        z = abar_prev.sqrt() * z_0 + (1 - abar_prev).sqrt() * eps_from_x0(
-            z, z_0, abar_t
-        )  # (B, K)
-    return decode(z / scale + shift)
-
-
-def broken_eps_denoiser(model, betas):
-    """Make a denoiser of a network that predicts the noise.
-
-    model: model(x_t, t) -> eps, with t (B,), int64. betas: (T,), in (0, 1).
-    Returns denoise(x_t, t) -> x_0, with t an int for the whole batch: the clean image that belongs to x_t and the
-    network's noise, cut to [-1, 1]. x_t and x_0 are (B, C, H, W).
-    """
-    log_abar = torch.log1p(-betas.double()).cumsum(
-        dim=0
-    )  # (T,), the logarithm of alphas_cumprod
-    log_one_minus_abar = torch.log(-torch.expm1(log_abar))  # (T,)
-    image_table = torch.exp(-0.5 * log_abar).to(betas)  # (T,)
-    noise_table = torch.exp(0.5 * log_one_minus_abar - log_abar).to(betas)  # (T,)
-
-    def denoise(x_t, t):
-        steps = torch.full((len(x_t),), t, dtype=torch.int64, device=x_t.device)  # (B,)
-        of_image, of_noise = (
-            extract(image_table, steps, x_t),
-            extract(noise_table, steps, x_t),
-        )  # (B, 1, 1, 1)
-        return (of_image * x_t - of_noise * model(x_t, steps)).clamp(
-            -1, 1
-        )  # (B, C, H, W)
-
-    return denoise
-
-
-def eps_denoiser(model, betas):
-    """Make a denoiser of a network that predicts the noise.
-
-    model: model(x_t, t) -> eps, with t (B,), int64. betas: (T,), in (0, 1).
-    Returns denoise(x_t, t) -> x_0, with t an int for the whole batch: the clean image that belongs to x_t and the
-    network's noise, cut to [-1, 1]. x_t and x_0 are (B, C, H, W).
-    """
-    log_abar = torch.log1p(-betas.double()).cumsum(
-        dim=0
-    )  # (T,), the logarithm of alphas_cumprod
-    log_one_minus_abar = torch.log(-torch.expm1(log_abar))  # (T,)
-    image_table = torch.exp(-0.5 * log_abar).to(betas)  # (T,)
-    noise_table = torch.exp(0.5 * (log_one_minus_abar - log_abar)).to(betas)  # (T,)
-
-    def denoise(x_t, t):
-        steps = torch.full((len(x_t),), t, dtype=torch.int64, device=x_t.device)  # (B,)
-        of_image, of_noise = (
-            extract(image_table, steps, x_t),
-            extract(noise_table, steps, x_t),
-        )  # (B, 1, 1, 1)
-        return (of_image * x_t - of_noise * model(x_t, steps)).clamp(
-            -1, 1
-        )  # (B, C, H, W)
-
-    return denoise
-
-
-NULL = 10  # the label that stands for "no label"
-
-
-class SpotNet(nn.Module):
-    """A network that predicts v for points in the plane, told the time and a label from 0 to 10."""
-
-    def __init__(self, width=96, waves=8):
+    def __init__(self, classes=4, width=96):
         super().__init__()
-        self.waves = waves
-        self.point, self.time, self.label = (
-            nn.Linear(2, width),
-            nn.Linear(2 * waves, width),
-            nn.Embedding(11, width),
+        waves = [[1, 0], [0, 1], [2, 0], [0, 2], [2, 2], [2, -2], [4, 0], [0, 4]]
+        self.register_buffer("waves", 1.5 * torch.tensor(waves, dtype=torch.float32).T)  # (2, 8)
+        self.point, self.time = nn.Linear(2 + 16, width), nn.Linear(32, width)
+        self.label = nn.Embedding(classes + 1, width)  # the last one is the null label
+        self.body = nn.Sequential(
+            nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2)
         )
-        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
-        self.out = nn.Linear(width, 2)
 
-    def forward(self, x, t, labels):
-        """x: (B, 2). t: (B,), from 0 to 999. labels: (B,), int64. Returns v: (B, 2)."""
-        angles = (
-            t[:, None]
-            * torch.arange(1, self.waves + 1, device=t.device)
-            * torch.pi
-            / 2000
-        )  # (B, waves)
-        told = self.time(torch.cat([angles.sin(), angles.cos()], dim=1)) + self.label(
-            labels
-        )  # (B, width)
-        h = self.point(x)  # (B, width)
-        for layer in self.layers:
-            h = h + layer(nn.functional.silu(h + told))  # (B, width)
-        return self.out(h)  # (B, 2)
+    def forward(self, x, t, y):
+        """x: (B, 2). t: (B,), int64. y: (B,), int64, from 0 to classes. Returns (B, 2)."""
+        w = x @ self.waves  # (B, 8)
+        place = self.point(torch.cat([x, w.sin(), w.cos()], dim=1))  # (B, width)
+        return self.body(place + self.time(timestep_embedding(t, 32)) + self.label(y))  # (B, 2)
 
 
-def spots(n, generator):
-    """n points of the data and their labels: (n, 2), float32, and (n,), int64."""
-    labels = torch.randint(10, (n,), generator=generator)
-    angles = labels * torch.pi / 5
-    centres = 1.4 * torch.stack([angles.sin(), angles.cos()], dim=1)  # (n, 2)
-    return centres + 0.12 * torch.randn(n, 2, generator=generator), labels
+def ink(picture, n, generator):
+    """n grains of the ink of one picture (1, H, W) in [-1, 1], as points in about [-2, 2]: (n, 2)."""
+    height, width = picture.shape[-2:]
+    k = torch.multinomial((picture + 1).flatten(), n, replacement=True, generator=generator)  # (n,)
+    down, right = torch.rand(2, n, generator=generator) + torch.stack([k // width, k % width])  # (n,) each
+    return torch.stack([4 * right / width - 2, 2 - 4 * down / height], dim=1)  # (n, 2)
 
 
-def training_batch(n, generator, T=1000):
-    """What one step of training needs: points (n, 2), labels (n,), timesteps (n,) and noise (n, 2)."""
-    x_0, labels = spots(n, generator)
-    return (
-        x_0,
-        labels,
-        torch.randint(T, (n,), generator=generator),
-        torch.randn(n, 2, generator=generator),
-    )
+def fit_points(loss_of, steps=1500, peak=1e-2, seed=0):
+    """Train a PointNet with Adam and a falling rate. loss_of(network, generator) -> a scalar tensor.
+
+    Returns the network, in evaluation mode, and the losses, one float per step.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = PointNet()
+    optimizer = torch.optim.Adam(network.parameters(), lr=peak)
+    generator = torch.Generator().manual_seed(seed)
+    losses = []
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = peak * (1 - step / steps)
+        loss = loss_of(network, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return network.eval(), losses
 
 
-def draw_spots(network, labels, alphas_cumprod, guidance=1.0):
-    """Draw a point for each label (N,) in 50 steps of DDIM, with classifier-free guidance where guidance is not 1."""
+@torch.inference_mode()
+def draw_points(network, alphas_cumprod, y, scale=1.0, null=4, steps=50, seed=0):
+    """Draw one point per label by DDIM, with classifier-free guidance. y: (N,), int64. Returns (N, 2)."""
 
     def denoise(x_t, t):
-        steps = torch.full((len(x_t),), t)
-        v = network(x_t, steps, labels)
-        if guidance != 1:
-            plain = network(x_t, steps, torch.full_like(labels, NULL))
-            v = plain + guidance * (v - plain)
-        return x0_from_v(x_t, v, alphas_cumprod[t])
+        told = torch.full((len(x_t),), t)
+        v = network(x_t, told, y)
+        if scale != 1:
+            without = network(x_t, told, torch.full_like(y, null))
+            v = without + scale * (v - without)
+        return x0_from_v(x_t, v, alphas_cumprod[t])  # (N, 2)
 
-    x_T = torch.randn(len(labels), 2, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        return ddim_sample(
-            denoise, x_T, ddim_timesteps(len(alphas_cumprod), 50), alphas_cumprod
-        )
+    x_T = torch.randn(len(y), 2, generator=torch.Generator().manual_seed(seed))
+    return ddim_sample(denoise, x_T, ddim_timesteps(len(alphas_cumprod), steps), alphas_cumprod)
 
 
-def scatter(named, limit=3.2):
-    """Show points in the plane: title -> (points (N, 2), labels (N,)). The colour is the label."""
-    _, axes = plt.subplots(
-        1,
-        len(named),
-        figsize=(2.3 * len(named), 2.5),
-        squeeze=False,
-        layout="constrained",
-    )
-    for axis, (title, (points, labels)) in zip(axes[0], named.items(), strict=True):
-        axis.scatter(*points.T, c=labels, s=3, cmap="tab10", vmin=0, vmax=9)
-        axis.set(
-            xlim=(-limit, limit),
-            ylim=(-limit, limit),
-            xticks=[],
-            yticks=[],
-            aspect="equal",
-        )
-        outside = (points.abs() > limit).any(dim=1).float().mean()
-        axis.set_title(
-            title + (f"\n({outside:.0%} lie outside)" if outside > 0.01 else ""),
-            fontsize=8,
-        )
+def clouds(named, titles=()):
+    """Show rows of point clouds: name -> a list of (N, 2)."""
+    import matplotlib.pyplot as plt
+
+    columns = max(map(len, named.values()))
+    size = (1.5 * columns + 1.2, 1.5 * len(named) + 0.2)
+    _, axes = plt.subplots(len(named), columns, figsize=size, squeeze=False, layout="constrained")
+    for line, (name, points) in zip(axes, named.items(), strict=True):
+        for axis in line:
+            axis.set(xticks=[], yticks=[], xlim=(-3, 3), ylim=(-3, 3))
+        for axis, some in zip(line, points, strict=False):
+            axis.scatter(*some.T, s=0.6, color="black")
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    for axis, text in zip(axes[0], titles, strict=False):
+        axis.set_title(text, fontsize=8)
     plt.show()
 
 
-def broken_labelled_step(
-    model, optimizer, x_0, labels, t, eps, u, alphas_cumprod, null, p_drop=0.1
-):
-    """One step of training for classifier-free guidance (Ho and Salimans 2022, algorithm 1).
+def running_mean(values, n=50):
+    """The means of n losses in a row, so that a curve can be read: a list one n-th as long."""
+    return [sum(values[i : i + n]) / n for i in range(0, len(values) - n + 1, n)]
 
-    model: model(x_t, t, labels) -> v, the shape of x_t. optimizer: holds the model's parameters.
-    x_0, eps: (B, ...), data and noise. labels: (B,), int64, below null. t: (B,), int64. alphas_cumprod: (T,).
-    u: (B,), uniform in [0, 1). Where u is below p_drop, the network is shown the label null.
-    Changes the model's weights once and nothing else. Returns the loss before that change, a float.
+
+def broken_averaged_training(network, step, batches, decay, evaluate, every=1):
+    average = {name: p.detach() for name, p in network.named_parameters()}
+    figures = []
+    for i, batch in enumerate(batches, start=1):
+        step(network, batch)
+        for name, p in network.named_parameters():
+            average[name].lerp_(p.detach(), 1 - decay)  # decay * average + (1 - decay) * p
+        if i % every == 0:
+            judged = copy.deepcopy(network)
+            judged.load_state_dict(average, strict=False)
+            figures.append(evaluate(judged))
+    network.load_state_dict(average, strict=False)
+    return network, figures
+
+
+def averaged_training(network, step, batches, decay, evaluate, every=1):
+    """Train a network, keep an exponential moving average of its weights, and judge the average on the way.
+
+    network: a module without buffers that change. step(network, batch): changes the network's weights, one step.
+    decay: in [0, 1], the share of the average that stays at each step. The average begins as the weights that the
+    network has before the first step, and takes the new weights in after each step. The training itself never starts
+    from averaged weights. evaluate(network) -> a number; it is asked about the average after every `every` steps.
+    Returns a network with the averaged weights, and the list of numbers.
     """
-    abar_t = extract(alphas_cumprod, t, x_0)  # (B, 1, ...)
-    x_t = q_sample(x_0, abar_t, eps)  # (B, ...)
-    drop = u < p_drop  # (B,)
-    shown = labels.clone()  # (B,)
-    shown[drop].fill_(null)
-    loss = (model(x_t, t, shown) - v_target(x_0, eps, abar_t)).square().mean()  # scalar
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
+    average = {name: p.detach().clone() for name, p in network.named_parameters()}
+    figures = []
+    for i, batch in enumerate(batches, start=1):
+        step(network, batch)
+        for name, p in network.named_parameters():
+            average[name].lerp_(p.detach(), 1 - decay)
+        if i % every == 0:
+            judged = copy.deepcopy(network)
+            judged.load_state_dict(average, strict=False)
+            figures.append(evaluate(judged))
+    network.load_state_dict(average, strict=False)
+    return network, figures
 
 
-def labelled_step(
-    model, optimizer, x_0, labels, t, eps, u, alphas_cumprod, null, p_drop=0.1
-):
-    """One step of training for classifier-free guidance (Ho and Salimans 2022, algorithm 1).
+def broken_label_dropout_batch(images, labels, order, u, p, null):
+    x_0 = images[order]
+    y = labels[order]
+    dropped = u < p
+    if dropped.any():
+        y.masked_fill(dropped, null)
+    return x_0, y
 
-    model: model(x_t, t, labels) -> v, the shape of x_t. optimizer: holds the model's parameters.
-    x_0, eps: (B, ...), data and noise. labels: (B,), int64, below null. t: (B,), int64. alphas_cumprod: (T,).
-    u: (B,), uniform in [0, 1). Where u is below p_drop, the network is shown the label null.
-    Changes the model's weights once and nothing else. Returns the loss before that change, a float.
+
+def label_dropout_batch(images, labels, order, u, p, null):
+    """Pick a batch, and drop each of its labels with probability p.
+
+    images: (N, ...). labels: (N,), int64. Both must stay as they are, epoch after epoch. order: which of them, (B,),
+    int64, or a slice of length B. u: (B,), uniform in [0, 1); the label i of the batch is dropped where u[i] < p.
+    null: an int, the label that stands for no label. Returns x_0: (B, ...), and y: (B,), int64.
     """
-    abar_t = extract(alphas_cumprod, t, x_0)  # (B, 1, ...)
-    x_t = q_sample(x_0, abar_t, eps)  # (B, ...)
-    shown = torch.where(u < p_drop, null, labels)  # (B,)
-    loss = (model(x_t, t, shown) - v_target(x_0, eps, abar_t)).square().mean()  # scalar
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
+    return images[order], labels[order].masked_fill(u < p, null)
 
 
-def broken_train_with_average(network, batches, loss_fn, evaluate, lr, decay, every):
-    """Train a network, and judge the moving average of its weights along the way.
+class LinearAutoencoder:
+    """32 principal components of digits, in the place of an autoencoder: encode (B, 1, 28, 28) -> (B, 32, 1, 1)."""
 
-    network: trained in place, by SGD with momentum 0.9. batches: one for each step. loss_fn(network, batch) -> scalar.
-    evaluate: called after every `every` steps with a network that holds the average; what it returns is collected.
-    Whatever it does with that network, the training goes on from the raw weights as if nobody had looked.
-    decay: the average begins as the first weights; after each step it is decay * average + (1 - decay) * weights.
-    Returns a list of what evaluate returned. In the end network holds its raw weights.
+    def __init__(self, images, channels=32):
+        flat = images.flatten(1)  # (N, 784)
+        self.mean = flat.mean(dim=0)  # (784,)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.axes = torch.pca_lowrank(flat, q=channels)[2]  # (784, 32)
+
+    def encode(self, x):
+        """x: (B, 1, 28, 28) in [-1, 1]. Returns (B, 32, 1, 1), whose mean is not 0 and whose deviation is not 1."""
+        return ((x.flatten(1) - self.mean) @ self.axes + 1.5)[..., None, None]
+
+    def decode(self, z):
+        """z: (B, 32, 1, 1). Returns (B, 1, 28, 28), about in [-1, 1]."""
+        return ((z[..., 0, 0] - 1.5) @ self.axes.T + self.mean).reshape(-1, 1, 28, 28)
+
+
+def broken_latent_round_trip(x, encode, decode, shift, scale, process):
+    z = (encode(x) - shift) * scale  # mean 0, deviation 1
+    z = process(z)
+    z = z + shift
+    return decode(z).clamp(-1, 1)
+
+
+def latent_round_trip(x, encode, decode, shift, scale, process):
+    """Encode pictures, let a process work on their latents, and decode them again.
+
+    x: (B, C, H, W), in [-1, 1]. encode, decode: pictures to latents as the autoencoder has them, and back.
+    shift, scale: numbers or (1, C, 1, 1); taking off the shift and then multiplying by the scale gives latents of mean
+    0 and deviation 1. process: process(z) -> z, made for such latents; what it returns is of that kind too.
+    Returns pictures, (B, C, H, W), in [-1, 1]. A process that does nothing gives back decode(encode(x)), clamped.
     """
-    optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9)
-    average = {name: value.clone() for name, value in network.state_dict().items()}
-    judged = []
-
-    def load(weights):
-        for name, value in weights.items():
-            network.state_dict()[name] = value.clone()
-
-    for step, batch in enumerate(batches, start=1):
-        loss = loss_fn(network, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        for name, value in network.state_dict().items():
-            average[name] = decay * average[name] + (1 - decay) * value
-        if step % every == 0:
-            raw = {name: value.clone() for name, value in network.state_dict().items()}
-            load(average)
-            judged.append(evaluate(network))
-            load(raw)
-    return judged
+    z = process((encode(x) - shift) * scale)
+    return decode(z / scale + shift).clamp(-1, 1)
 
 
-def spot_error(network, batch, alphas_cumprod):
-    """The mean squared error in v on a batch of training_batch, as a tensor."""
-    x_0, labels, t, eps = batch
-    abar_t = extract(alphas_cumprod, t, x_0)  # (B, 1)
-    return (
-        (network(q_sample(x_0, abar_t, eps), t, labels) - v_target(x_0, eps, abar_t))
-        .square()
-        .mean()
-    )
+def broken_training_pairs(x_0, u, eps, alphas_cumprod):
+    levels = alphas_cumprod.flip(0)  # (T,)
+    t = random_timesteps(u, len(levels))  # (B,)
+    abar_t = extract(levels, t, x_0)  # (B, 1)
+    x_t = q_sample(x_0, abar_t, eps)  # (B, 2)
+    return x_t, t, eps
 
 
-def train_with_average(network, batches, loss_fn, evaluate, lr, decay, every):
-    """Train a network, and judge the moving average of its weights along the way.
+def training_pairs(x_0, u, eps, alphas_cumprod):
+    """Make training pairs for a network that predicts the noise and will be used with the samplers of lab 4.
 
-    network: trained in place, by SGD with momentum 0.9. batches: one for each step. loss_fn(network, batch) -> scalar.
-    evaluate: called after every `every` steps with a network that holds the average; what it returns is collected.
-    Whatever it does with that network, the training goes on from the raw weights as if nobody had looked.
-    decay: the average begins as the first weights; after each step it is decay * average + (1 - decay) * weights.
-    Returns a list of what evaluate returned. In the end network holds its raw weights.
+    x_0, eps: (B, ...), data and standard normal noise. u: (B,), uniform in [0, 1); each timestep must be as likely as
+    any other, and each image has its own. alphas_cumprod: (T,), as in lab 1, falling.
+    Returns x_t: (B, ...), the timestep t that the network is told: (B,), int64, in [0, T), and the target: (B, ...).
+    The three belong together: the target is the noise in x_t, and t is the timestep at which a sampler that walks over
+    alphas_cumprod meets such an x_t.
     """
-    optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9)
-    average = {name: value.clone() for name, value in network.state_dict().items()}
-    judged = []
-
-    def load(weights):
-        network.load_state_dict(
-            weights
-        )  # copies the values into the network's own tensors
-
-    for step, batch in enumerate(batches, start=1):
-        loss = loss_fn(network, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        for name, value in network.state_dict().items():
-            average[name] = decay * average[name] + (1 - decay) * value
-        if step % every == 0:
-            raw = {name: value.clone() for name, value in network.state_dict().items()}
-            load(average)
-            judged.append(evaluate(network))
-            load(raw)
-    return judged
-
-
-def broken_train_and_draw(
-    model, optimizer, images, t, eps, x_T, timesteps, alphas_cumprod, fresh
-):
-    """Train a network to predict v, then draw with it in strides (DDIM with eta = 1).
-
-    model: model(x_t, t) -> v, with t (B,), int64, the timestep of x_t in [0, T). optimizer: holds what is trained.
-    images, eps: (steps, B, C, H, W) and t: (steps, B), int64: a batch of images, noise and timesteps for each step.
-    x_T: (N, C, H, W), standard normal. timesteps: ints, falling from T - 1. alphas_cumprod: (T,).
-    fresh: (len(timesteps), N, C, H, W), standard normal, the noise of each stride.
-    Returns the drawn images (N, C, H, W), without gradient history, and the losses, a list of floats.
-    """
-    losses = []
-    for x_0, step, noise in zip(images, t, eps, strict=True):
-        abar_t = extract(alphas_cumprod, step, x_0)  # (B, 1, 1, 1)
-        v = model(q_sample(x_0, abar_t, noise), step)  # (B, C, H, W)
-        loss = (v - v_target(x_0, noise, abar_t)).square().mean()  # scalar
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-
-    x = x_T
-    with torch.no_grad():
-        for i, now in enumerate(timesteps):
-            abar_t, abar_prev = (
-                alphas_cumprod[now],
-                torch.ones_like(alphas_cumprod[now]),
-            )
-            if i + 1 < len(timesteps):
-                abar_prev = alphas_cumprod[timesteps[i + 1]]
-            v = model(
-                x, torch.full((len(x),), i, dtype=torch.int64, device=x.device)
-            )  # (N, C, H, W)
-            x_0 = x0_from_v(x, v, abar_t).clamp(-1, 1)  # (N, C, H, W)
-            sigma_t = ddim_sigma(abar_t, abar_prev, 1.0)
-            x = ddim_step(x, x_0, abar_t, abar_prev, sigma_t, fresh[i])  # (N, C, H, W)
-    return x, losses
-
-
-def new_last_layer(network):
-    """A copy of the network whose last layer is new, and alone in being trained."""
-    student = copy.deepcopy(network).requires_grad_(False)
-    student.head.requires_grad_(True)
-    nn.init.zeros_(student.head[2].weight)
-    nn.init.zeros_(student.head[2].bias)
-    return student
-
-
-def train_and_draw(
-    model, optimizer, images, t, eps, x_T, timesteps, alphas_cumprod, fresh
-):
-    """Train a network to predict v, then draw with it in strides (DDIM with eta = 1).
-
-    model: model(x_t, t) -> v, with t (B,), int64, the timestep of x_t in [0, T). optimizer: holds what is trained.
-    images, eps: (steps, B, C, H, W) and t: (steps, B), int64: a batch of images, noise and timesteps for each step.
-    x_T: (N, C, H, W), standard normal. timesteps: ints, falling from T - 1. alphas_cumprod: (T,).
-    fresh: (len(timesteps), N, C, H, W), standard normal, the noise of each stride.
-    Returns the drawn images (N, C, H, W), without gradient history, and the losses, a list of floats.
-    """
-    losses = []
-    for x_0, step, noise in zip(images, t, eps, strict=True):
-        abar_t = extract(alphas_cumprod, step, x_0)  # (B, 1, 1, 1)
-        v = model(q_sample(x_0, abar_t, noise), step)  # (B, C, H, W)
-        loss = (v - v_target(x_0, noise, abar_t)).square().mean()  # scalar
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-
-    x = x_T
-    with torch.no_grad():
-        for i, now in enumerate(timesteps):
-            abar_t, abar_prev = (
-                alphas_cumprod[now],
-                torch.ones_like(alphas_cumprod[now]),
-            )
-            if i + 1 < len(timesteps):
-                abar_prev = alphas_cumprod[timesteps[i + 1]]
-            v = model(
-                x, torch.full((len(x),), now, dtype=torch.int64, device=x.device)
-            )  # (N, C, H, W)
-            x_0 = x0_from_v(x, v, abar_t).clamp(-1, 1)  # (N, C, H, W)
-            sigma_t = ddim_sigma(abar_t, abar_prev, 1.0)
-            x = ddim_step(x, x_0, abar_t, abar_prev, sigma_t, fresh[i])  # (N, C, H, W)
-    return x, losses
+    t = random_timesteps(u, len(alphas_cumprod))  # (B,)
+    return q_sample(x_0, extract(alphas_cumprod, t, x_0), eps), t, eps

@@ -212,23 +212,23 @@ def edit_distance(edited, original):
 # **Predict before you run.** Take real test digits, and ask for another digit each time: a 4 is to become a 9, a 6 a 2,
 # whatever comes. At weak strength they stay what they are. At which strength do about as many obey as resist?
 #
-# - `"0.2"`, `"0.5"` or `"0.8"`?
+# - `"0.25"`, `"0.5"` or `"0.75"`?
 #
 # The row of noised scribbles above is a help: strength $s$ begins near $t = 1000\,s$.
 
 
 # %%
 def predict_class_lost():
-    """Return "0.2", "0.5" or "0.8"."""
+    """Return "0.25", "0.5" or "0.75"."""
     ### BEGIN SOLUTION
-    return "0.8"
+    return "0.75"
     ### END SOLUTION
 
 
 # %%
 real, labels = digits(1000, train=False)
-few, few_labels = real[:128], labels[:128]
-others = (few_labels + torch.randint(1, 10, (128,), generator=torch.Generator().manual_seed(5))) % 10  # never the same
+few, few_labels = real[:100], labels[:100]
+others = (few_labels + torch.randint(1, 10, (100,), generator=torch.Generator().manual_seed(5))) % 10  # never the same
 
 
 def judged(edited, original, asked, old):
@@ -242,7 +242,7 @@ def judged(edited, original, asked, old):
 
 
 with when_done(), torch.inference_mode():
-    strengths = [0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    strengths = [0.2, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     ask = asked_for(others, scale=3)
     edited = {
         s: sdedit(ask, few, timesteps, s, alphas_cumprod, 1.0, torch.Generator().manual_seed(6)) for s in strengths
@@ -416,9 +416,9 @@ def slant_and_ink(images):
     """
     ink = (images[:, 0] + 1) / 2 + 1e-6  # (B, H, W)
     amount = ink.sum((1, 2))  # (B,)
-    rows_, columns = torch.meshgrid(*(torch.arange(n, dtype=ink.dtype) for n in ink.shape[1:]), indexing="ij")
-    y = rows_ - ((ink * rows_).sum((1, 2)) / amount)[:, None, None]  # (B, H, W)
-    x = columns - ((ink * columns).sum((1, 2)) / amount)[:, None, None]  # (B, H, W)
+    down, across = torch.meshgrid(*(torch.arange(n, dtype=ink.dtype) for n in ink.shape[1:]), indexing="ij")
+    y = down - ((ink * down).sum((1, 2)) / amount)[:, None, None]  # (B, H, W)
+    x = across - ((ink * across).sum((1, 2)) / amount)[:, None, None]  # (B, H, W)
     return (ink * x * y).sum((1, 2)) / (ink * y * y).sum((1, 2)), amount
 
 
@@ -437,7 +437,7 @@ def style_kept(edited, original):
 # %%
 with when_done(), torch.inference_mode():
     climb, walk = asked_for(few_labels), asked_for(others, scale=3)
-    inverted = {s: change_label(climb, walk, few, timesteps, s, alphas_cumprod) for s in (0.6, 0.7, 0.8, 0.9, 1.0)}
+    inverted = {s: change_label(climb, walk, few, timesteps, s, alphas_cumprod) for s in (0.7, 0.8, 0.9, 1.0)}
     measured = {"SDEdit": {}, "inversion": {}}  # strength -> share as asked, distance, style kept
     for (name, figures), images in zip(measured.items(), (edited, inverted), strict=True):
         for s, x in images.items():
@@ -647,11 +647,11 @@ with when_done(), torch.inference_mode():
 # %%
 with when_done(), torch.inference_mode():
     lines = {}
-    for i in (0, 4, 7, 9):  # TODO choose
+    for i in (0, 1, 4, 9):
         same = hide(real[i : i + 1]).expand(8, -1, -1, -1)
         generator = torch.Generator().manual_seed(9)
         nobody = asked_for(torch.full((8,), NULL))
-        lines[f"a {labels[i]}"] = torch.cat(
+        lines[f"number {i}, a {labels[i]}"] = torch.cat(
             [same[:1], repaint(nobody, same, upper, ddim_timesteps(T, 10), alphas_cumprod, 5, 1.0, generator)]
         )
     rows(lines, titles=["known", *(f"fill {i + 1}" for i in range(8))])
@@ -680,7 +680,7 @@ def known_change(edited, original, mask):
 # And a simple rival says what a good answer is worth: among 9,000 other test digits, look up the one whose upper half
 # is nearest and paste its lower half.
 #
-# The cell makes about 100,000 calls for single images, which take a few minutes.
+# The cell makes over 100,000 guesses, one per image and call, which take a few minutes.
 
 # %%
 with when_done(), torch.inference_mode():
@@ -711,7 +711,7 @@ with when_done(), torch.inference_mode():
         )
 
     nobody = torch.full_like(labels, NULL)
-    for n, passes in ((20, 1), (10, 1), (10, 2), (10, 5)):
+    for n, passes in ((20, 1), (10, 2), (10, 5)):
         calls = (n - 1) * passes + 1
         report(f"{n} steps, {passes} pass{'es' * (passes > 1)}, {calls} calls", filled_in(n, passes, nobody))
     report("10 steps, 2 passes, told the label", filled_in(10, 2, labels))

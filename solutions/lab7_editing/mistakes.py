@@ -161,8 +161,8 @@ def spread_not_distance(edited, original):
 
 @mistake("predict_class_lost")
 def says_early():
-    """Look again at the noised scribbles: at strength 0.2 the eye reads them easily, and so does the network."""
-    return "0.2"
+    """Look again at the noised scribbles: at strength 0.25 the eye reads them easily, and so does the network."""
+    return "0.25"
 
 
 @mistake("predict_class_lost")
@@ -174,7 +174,7 @@ def says_half():
 @mistake("predict_class_lost")
 def says_a_number():
     """Return one of the three texts, with quotation marks."""
-    return 0.8
+    return 0.75
 
 
 # --- inversion --------------------------------------------------------------------------------

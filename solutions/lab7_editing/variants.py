@@ -59,12 +59,12 @@ def image_by_image(edited, original):
 
 @variant("predict_class_lost")
 def by_name():
-    return "0.8"
+    return "0.75"
 
 
 @variant("predict_class_lost")
 def by_place():
-    return ("0.2", "0.5", "0.8")[-1]
+    return ("0.25", "0.5", "0.75")[-1]
 
 
 @variant("ddim_inverse_step")
