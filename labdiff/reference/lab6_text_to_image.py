@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from labdiff import pictures
-from labdiff.reference.lab1_forward import extract, q_sample
+from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas, extract, q_sample
 from labdiff.reference.lab2_unet import Downsample, Stage, UNet, Upsample, attention
 from labdiff.reference.lab3_training import v_target, x0_from_v
+from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps
 from labdiff.reference.lab5_guidance import guide, walk
 
 
@@ -339,6 +340,30 @@ def make_text_denoiser(model, alphas_cumprod, tokens, null, scale=1.0):
     """
     negative = model.text(null.reshape(-1, tokens.shape[1]))  # (1, L, width) or (B, L, width)
     return make_context_denoiser(model.unet, alphas_cumprod, model.text(tokens), negative, scale)
+
+
+def noises(n, seed=0):
+    """Noise of n latents, (n, 4, 8, 8); with one seed always the same."""
+    return torch.randn(n, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.inference_mode()
+def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, z_T=None):
+    """Draw a picture for each prompt.
+
+    prompts: n texts. negative: one text for all, or n. z_T: (n, 4, 8, 8), made from the seed unless given.
+    Returns (n, 3, 32, 32) in [-1, 1].
+    """
+    alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000))  # (1000,)
+    tokens = torch.tensor([tokenise(text) for text in prompts])  # (n, L)
+    away = torch.tensor([tokenise(text) for text in ([negative] if isinstance(negative, str) else negative)])
+    z_T = noises(len(prompts), seed) if z_T is None else z_T
+    made = []
+    for z, words, other in zip(z_T.split(100), tokens.split(100), away.expand_as(tokens).split(100), strict=True):
+        denoise = make_text_denoiser(model, alphas_cumprod, words, other, scale)
+        z_0 = ddim_sample(denoise, z, ddim_timesteps(1000, steps), alphas_cumprod)  # (n, 4, 8, 8)
+        made.append(coder.decode(z_0))
+    return torch.cat(made)
 
 
 def obeyed(drawn, asked):

@@ -914,9 +914,6 @@ def make_text_denoiser(model, alphas_cumprod, tokens, null, scale=1.0):
 
 
 # %%
-alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000))  # (1000,)
-
-
 def noises(n, seed=0):
     """Noise of n latents, (n, 4, 8, 8); with one seed always the same."""
     return torch.randn(n, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
@@ -929,6 +926,7 @@ def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, z_T=No
     prompts: n texts. negative: one text for all, or n. z_T: (n, 4, 8, 8), made from the seed unless given.
     Returns (n, 3, 32, 32) in [-1, 1].
     """
+    alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000))  # (1000,)
     tokens = torch.tensor([tokenise(text) for text in prompts])  # (n, L)
     away = torch.tensor([tokenise(text) for text in ([negative] if isinstance(negative, str) else negative)])
     z_T = noises(len(prompts), seed) if z_T is None else z_T
@@ -953,6 +951,7 @@ def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, z_T=No
 
 # %%
 STEPS = 20 if being_graded() else 500
+alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000))  # (1000,)
 WATCHED = (
     "a bold yellow one on red",
     "a bold black one on yellow",
@@ -1048,7 +1047,7 @@ with when_done():
 
 # %%
 with when_done():
-    pairs = ("a red three on blue", "a blue three on red", "white 6 on black", "black 6 on white")
+    pairs = ("a red three on blue", "a blue three on red", "a white six on black", "a black six on white")
     rows({text: draw(model, coder, [text] * 8, seed=1) for text in pairs})
 
 # %% [markdown]
@@ -1093,9 +1092,9 @@ with when_done():
     curves(shares, x=scales, xlabel="guidance scale", ylabel="share as asked", title="60 prompts per scale")
 
 # %% [markdown]
-# With 60 pictures a share is uncertain by some 6 points up or down, so read the trend and not the single values.
-# Look at the pictures too: what guidance adds in obedience it takes in variety, and at a large scale the latents leave
-# the region that the decoder was trained on, which shows as colours that are too harsh and strokes that break up.
+# With 60 pictures a share is uncertain by some 6 points up or down, so read the trend and not the single values. Look
+# at the pictures too: what guidance adds in obedience it takes in variety. And at a large scale the latents can leave
+# the region that the decoder was trained on, which shows as harsh colours, stains, and strokes that are too fat.
 #
 # ## Negative prompts
 #
@@ -1151,9 +1150,10 @@ with when_done(), torch.inference_mode():
     rows(lines, titles=[f"w = {w:.2f}" for w in ws])
 
 # %% [markdown]
-# Compare the rows. Thickness and slant are quantities, with something in between. For colours and digits the network
-# never saw a mixture of two words. Watch where along the way each row changes, whether at once or by and by, and what
-# stands between.
+# Compare the rows. Thickness and slant are quantities, with something in between, and captions named only their ends.
+# For colours and digits there is nothing in between that training showed. Watch where along the way each row changes,
+# whether at once or by and by. Is there a colour in the middle of the second row for which the vocabulary has no word?
+# And in the third row, are there shapes that are no digit?
 #
 # ## Who looks at which word
 #
@@ -1261,8 +1261,8 @@ with when_done():
     rows({f"seed {seed}": draw(model, coder, never, seed=seed) for seed in (10, 11)}, titles=[*pictures.NUMBERS])
 
 # %% [markdown]
-# Ten pictures are an impression. Now the figures: 200 prompts of seen combinations, and 200 of held-out ones. The first
-# line is the ceiling, test pictures that went through the autoencoder, read against what they were made from.
+# A few pictures are an impression. Now the figures: 200 prompts of seen combinations, and 200 of held-out ones. The
+# first line is a yardstick: test pictures that went through the autoencoder, read against what they were made from.
 
 # %%
 with when_done():
@@ -1289,11 +1289,14 @@ with when_done():
     plt.show()
 
 # %% [markdown]
-# How to read it. The gap between the first line and the second is what the diffusion model gets wrong. The first line
-# is below 100 % because the ruler is not perfect and the decoder loses a little: thickness and slant are read in
-# classes, and a stroke near the border of two may be read as the other. The gap between the second line and the third
-# is the price of novelty. Look at the columns for digit and ink, for that is what was held out. If they hardly differ,
-# the network has learned digit and ink as two things that can be put together, and not as a list of pairs.
+# How to read it. Even the first line is not 100 %, because the ruler is not perfect and the decoder loses a little: a
+# stroke near the border of two classes may be read as the other, and some people write a 4 like a 9. The network was
+# trained on pictures that read well, so in a column it may even come out above that line. Where the second line is
+# below the first, the network did not do what it was asked.
+#
+# The gap between the second line and the third is the price of novelty. Look at the columns for digit and ink, for that
+# is what was held out. With 200 prompts each, a difference of three or four points is luck. If the two lines hardly
+# differ, the network has learned digit and ink as two things that can be put together, and not as a list of pairs.
 #
 # Why could it? Its parts suggest it. The words come as separate vectors, so "red" means much the same beside "zero" as
 # beside "seven". And the colour of a stroke is much the same computation whatever the stroke.
@@ -1366,7 +1369,7 @@ with when_done(), torch.inference_mode():
 #   the network that they mean the same. Is a word's synonym its nearest neighbour?
 # - Set `KL_WEIGHT` to 0 and to 0.01 and train the small autoencoder again. What happens to the reconstructions, to the
 #   deviation of the latents, and to what "a little noise on z" does?
-# - Decode with the scale forgotten, or applied twice: `coder.decoder(z)` and `coder.decode(z / coder.scale)`. With a
+# - Decode with the scale forgotten, or undone twice: `coder.decoder(z)` and `coder.decode(z / coder.scale)`. With a
 #   scale near 1 the difference is small; with Stable Diffusion's 0.18215 it would ruin the picture.
 #
 # ## Summary
