@@ -50,32 +50,55 @@ def process() -> torch.Tensor:
     return _tile(torch.stack([*kept, x], 1).flatten(0, 1), len(kept) + 1)
 
 
-PROMPTS = (
-    "a bold red seven leaning left on blue",
-    "thin 3, green on black",
-    "a big white zero on red",
-    "a thick black 5 on yellow",
-    "the four in yellow on green, tilted left",
-    "a little blue eight on white",
-    "a large fine white 2 leaning right on black",
-    "blue 9 on a red ground, bold",
-    "on green a thin big black 6 leaning right",
-    "a small bold white one tilted left on blue",
-    "the three in red on white, thick leaning right",
-    "a large green 0 on yellow",
-)
-
-
 def prompts() -> torch.Tensor:
-    """A picture for each of PROMPTS, with the prompt below it."""
+    """A picture for each of twelve prompts, with the prompt below it."""
     from labdiff.measure import sample_prompts
     from labdiff.reference.lab6_text_to_image import Autoencoder, TextToImage
 
+    texts = (
+        "a bold red seven leaning left on blue",
+        "thin 3, green on black",
+        "a big white zero on red",
+        "a thick black 5 on yellow",
+        "the four in yellow on green, tilted left",
+        "a little blue eight on white",
+        "a large fine white 2 leaning right on black",
+        "blue 9 on a red ground, bold",
+        "on green a thin big black 6 leaning right",
+        "a small bold white one tilted left on blue",
+        "the three in red on white, thick leaning right",
+        "a large green 0 on yellow",
+    )
     coder, network = (
         checkpoints.fit(kind(**checkpoints.load(name)["config"]), name)
         for kind, name in ((Autoencoder, "autoencoder"), (TextToImage, "text_to_image"))
     )
-    return _with_texts(sample_prompts(network, coder, PROMPTS, steps=20, seed=1), PROMPTS)
+    return _with_texts(sample_prompts(network, coder, texts, steps=20, seed=1), texts)
+
+
+def edit() -> torch.Tensor:
+    """A scribble as it becomes a three, by strength; and digits whose lower half was hidden, before and after."""
+    from labdiff.canvas import DEFAULT, from_strokes
+    from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
+    from labdiff.reference.lab4_sampling import ddim_timesteps
+    from labdiff.reference.lab5_guidance import GuidedUNet, make_guided_denoiser
+    from labdiff.reference.lab7_editing import repaint, sdedit
+
+    network = checkpoints.fit(GuidedUNet(**checkpoints.load("guided")["config"]), "guided")
+    alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000))
+    timesteps = ddim_timesteps(1000, 50)
+    scribble = from_strokes(DEFAULT)  # (1, 1, 28, 28)
+    three = make_guided_denoiser(network, alphas_cumprod, torch.tensor([3]), 3.0)
+    whole = data.offline_digits()[0][:11]  # (B, 1, 28, 28)
+    upper = torch.zeros(1, 1, 28, 28)
+    upper[:, :, :14] = 1
+    anything = make_guided_denoiser(network, alphas_cumprod, torch.full((len(whole),), network.null))
+    with torch.inference_mode():
+        generator = torch.Generator().manual_seed(1)
+        strengths = [0.1 * i for i in range(1, 11)]
+        edits = [sdedit(three, scribble, timesteps, s, alphas_cumprod, 1.0, generator) for s in strengths]
+        filled = repaint(anything, whole, upper, timesteps, alphas_cumprod, 2, 1.0, generator)
+    return _tile(torch.cat([scribble, *edits, upper * (whole + 1) - 1, filled]), len(whole))
 
 
 # what is drawn, and from which checkpoints
@@ -83,6 +106,7 @@ FIGURES: dict[str, tuple[Callable[[], torch.Tensor], tuple[str, ...]]] = {
     "digits.png": (digits, ("model",)),
     "process.png": (process, ("model",)),
     "prompts.png": (prompts, ("autoencoder", "text_to_image")),
+    "edit.png": (edit, ("guided",)),
 }
 
 
@@ -104,12 +128,11 @@ def is_fresh(file: Path) -> bool:
 
 
 def save(file: Path) -> None:
-    """Draw a picture of FIGURES, twice enlarged, and note in it what it was made from."""
+    """Draw a picture of FIGURES, and note in it what it was made from."""
     about = PngImagePlugin.PngInfo()
     about.add_text(KEY, source_hash(*FIGURES[file.name]))
-    picture = Image.fromarray(FIGURES[file.name][0]().numpy())
     file.parent.mkdir(parents=True, exist_ok=True)
-    picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST).save(file, pnginfo=about)
+    Image.fromarray(FIGURES[file.name][0]().numpy()).save(file, pnginfo=about)
 
 
 def offline_digits_are_fresh(file: Path) -> bool:
@@ -137,10 +160,11 @@ def save_offline_digits(file: Path, n: int = 10_000, batch: int = 500) -> None:
 
 
 def _tile(images: torch.Tensor, columns: int) -> torch.Tensor:
-    """Images (N, C, H, W) in [-1, 1] side by side, two pixels apart, as pixels (H', W') or (H', W', 3)."""
+    """Images (N, C, H, W) in [-1, 1] side by side, twice enlarged, as pixels (H', W') or (H', W', 3)."""
     from torchvision.utils import make_grid
 
-    pixels = data.to_pixels(make_grid(images, nrow=columns, padding=2, pad_value=-1))  # (3, H', W')
+    grid = make_grid(images, nrow=columns, padding=2, pad_value=-1)  # (3, H, W)
+    pixels = data.to_pixels(grid).repeat_interleave(2, 1).repeat_interleave(2, 2)  # (3, H', W')
     return pixels[0] if images.shape[1] == 1 else pixels.permute(1, 2, 0).contiguous()
 
 
@@ -150,7 +174,7 @@ def _with_texts(images: torch.Tensor, texts: Sequence[str], columns: int = 6) ->
     from matplotlib.figure import Figure
 
     lines = -(-len(images) // columns)
-    figure = Figure(figsize=(columns * 1.15, lines * 1.55), dpi=72, layout="constrained")
+    figure = Figure(figsize=(columns * 1.15, lines * 1.55), dpi=144, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     for i, (image, text) in enumerate(zip(images, texts, strict=True)):
         axis = figure.add_subplot(lines, columns, i + 1)
