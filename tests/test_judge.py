@@ -9,7 +9,7 @@ import torch
 
 import labdiff
 from labdiff.checking import notebook
-from labdiff.checking.judge import RIGHT, WRONG, judge
+from labdiff.checking.judge import RIGHT, WRONG, judge, same_fingerprint
 from labdiff.checking.notebook import as_html, as_text, verdict_of
 from labdiff.checking.run import run_probe
 from labdiff.exercises import Draw, Exercise, find, given_weights
@@ -269,3 +269,13 @@ def test_a_waiting_cell_names_the_innermost_undone_answer(capsys):
 class Upsample(torch.nn.Module):
     def forward(self, x):
         return x / (1 // 0)
+
+
+def test_an_error_is_recognised_whether_or_not_torch_names_the_operation():
+    """torch 2.15 writes "mm: mat1 and mat2 ...", torch 2.14 "mat1 and mat2 ..."."""
+    one, other, third = (
+        {"error": f"RuntimeError: {text}", "changed": []}
+        for text in ("mm: mat1 and mat2 shapes differ", "mat1 and mat2 shapes differ", "size mismatch")
+    )
+    assert same_fingerprint(one, other, 1e-4) and same_fingerprint(other, one, 1e-4)
+    assert not same_fingerprint(one, third, 1e-4)
