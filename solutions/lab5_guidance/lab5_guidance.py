@@ -385,9 +385,9 @@ def label_gradient(eps_unconditional, eps_conditional, abar_t):
 #
 # For such data the best guess is known. Each cloud is a Gaussian around its centre $c_k$ with deviation $s$, so a noisy
 # point of this cloud is spread around $\sqrt{\bar\alpha_t}\,c_k$ with the variance $\bar\alpha_t s^2 + 1 -
-# \bar\alpha_t$. How well it fits says how probable each cloud is. Lab 4 has the mean of $x_0$ within one cloud. The best
-# guess is the average of these, weighted with the probabilities. To ask for a label means to allow only the clouds of
-# that colour. `Mixture` does this. It is called exactly as `GuidedUNet` is, but needs no training.
+# \bar\alpha_t$. How well it fits says how probable each cloud is. Lab 4 has the mean of $x_0$ within one cloud. The
+# best guess is the average of these, weighted with the probabilities. To ask for a label means to allow only the clouds
+# of that colour. `Mixture` does this. It is called exactly as `GuidedUNet` is, but needs no training.
 
 
 # %%
@@ -819,7 +819,9 @@ with when_done():
     def over_scale(*names):
         return {name: [found[scale][name] for scale in SCALES] for name in names}
 
-    curves(over_scale("as asked", "precision", "recall"), x=SCALES, xlabel="scale", title="What the scale gives and takes")
+    curves(
+        over_scale("as asked", "precision", "recall"), x=SCALES, xlabel="scale", title="What the scale gives and takes"
+    )
     curves(over_scale("FID"), x=SCALES, xlabel="scale", ylabel="FID", level=best["FID"], title="Dashed: real digits")
 
 
@@ -868,9 +870,9 @@ with when_done():
 # nine. What is left are the typical ones far from all other classes.
 #
 # Besides, the sampler does not follow that density exactly. At every noise level guidance pushes away from the other
-# classes, also where $x_t$ is still a blur that could become several kinds of seven. Then it leans towards the kind that
-# is safest, and the other kinds, which would have been perfectly clear in the end, are hardly ever reached. In the plane
-# the right blue cloud loses its points although the sharpened density keeps it.
+# classes, also where $x_t$ is still a blur that could become several kinds of seven. Then it leans towards the kind
+# that is safest, and the other kinds, which would have been perfectly clear in the end, are hardly ever reached. In the
+# plane the right blue cloud loses its points although the sharpened density keeps it.
 
 # %% [markdown]
 # ## Contrast
@@ -934,15 +936,15 @@ with when_done():
 #
 # with $\mathrm{SNR} = \bar\alpha_t/(1-\bar\alpha_t)$ as in lab 1. On the left stands the mutual information between
 # image and label, in **nats**, the unit that belongs to the natural logarithm. (Where it comes from: without any signal
-# nothing is known of $x_0$. Raise the SNR a little. What is learned by that is half the squared error of the best guess.
-# Do it once with the label known and once without, and subtract.)
+# nothing is known of $x_0$. Raise the SNR a little. What is learned by that is half the squared error of the best
+# guess. Do it once with the label known and once without, and subtract.)
 #
-# We know what it must be. A digit can be read from its clean image, so the image tells the label completely, and a label
-# that is one of ten equally likely ones carries $\ln 10 = 2.30$ nats. So the area under a curve that is made of nothing
-# but denoising errors must come out as $\ln 10$.
+# We know what it must be. A digit can be read from its clean image, so the image tells the label completely, and a
+# label that is one of ten equally likely ones carries $\ln 10 = 2.30$ nats. So the area under a curve that is made of
+# nothing but denoising errors must come out as $\ln 10$.
 #
-# The second form of the integral is better for plotting and computing: over $\ln\mathrm{SNR}$ the curve is smooth. It is
-# known at some values of $t$. Use trapezoids, of the height $\mathrm{SNR}\cdot\text{gap}$ over places on the axis
+# The second form of the integral is better for plotting and computing: over $\ln\mathrm{SNR}$ the curve is smooth. It
+# is known at some values of $t$. Use trapezoids, of the height $\mathrm{SNR}\cdot\text{gap}$ over places on the axis
 # $\ln\mathrm{SNR}$. The timesteps are in their usual order, so SNR falls; the area counts as if it rose.
 
 
@@ -1112,12 +1114,12 @@ with when_done():
 #   Improves Sample and Distribution Quality in Diffusion Models*. NeurIPS 2024. arXiv:2404.07724.
 # - T. Kynkäänniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila. *Improved Precision and Recall Metric for Assessing
 #   Generative Models*. NeurIPS 2019. arXiv:1904.06991.
-# - T. Karras, M. Aittala, T. Kynkäänniemi, J. Lehtinen, T. Aila, S. Laine. *Guiding a Diffusion Model with a Bad Version
-#   of Itself*. NeurIPS 2024. arXiv:2406.02507. (What else the null label could be.)
-# - A. Bradley, P. Nakkiran. *Classifier-Free Guidance is a Predictor-Corrector*. 2024. arXiv:2408.09000. (Why the samples
-#   do not follow the sharpened density.)
+# - T. Karras, M. Aittala, T. Kynkäänniemi, J. Lehtinen, T. Aila, S. Laine. *Guiding a Diffusion Model with a Bad
+#   Version of Itself*. NeurIPS 2024. arXiv:2406.02507. (What else the null label could be.)
+# - A. Bradley, P. Nakkiran. *Classifier-Free Guidance is a Predictor-Corrector*. 2024. arXiv:2408.09000. (Why the
+#   samples do not follow the sharpened density.)
 # - D. Guo, S. Shamai, S. Verdú. *Mutual Information and Minimum Mean-Square Error in Gaussian Channels*. IEEE
 #   Transactions on Information Theory 51(4), 2005. arXiv:cs/0412108.
 # - X. Kong, R. Brekelmans, G. Ver Steeg. *Information-Theoretic Diffusion*. ICLR 2023. arXiv:2302.03792.
-# - A. Li, M. Prabhudesai, S. Duggal, E. Brown, D. Pathak. *Your Diffusion Model is Secretly a Zero-Shot Classifier*. ICCV
-#   2023. arXiv:2303.16203.
+# - A. Li, M. Prabhudesai, S. Duggal, E. Brown, D. Pathak. *Your Diffusion Model is Secretly a Zero-Shot Classifier*.
+#   ICCV 2023. arXiv:2303.16203.
