@@ -493,3 +493,11 @@ def test_a_script_in_a_students_text_does_not_reach_the_graders_browser():
     text = "".join(cell.source for cell in restore(mend(read(notebook), lab), lab).cells if cell.cell_type != "code")
     assert "<script" not in text and "<img" not in text
     assert "<b>bold</b>, and $a" in text
+
+
+def test_what_is_asked_can_be_read_where_no_answers_are():
+    """The sandbox of the first lab holds no reference at all, and reads what every lab asks before it forks."""
+    for file in (ROOT / "labdiff" / "exercises").glob("*.py"):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            named = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in getattr(node, "names", [])]
+            assert not [name for name in named if name and name.startswith("labdiff.reference")], file.name

@@ -21,7 +21,7 @@ import nbformat
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mangling import MANGLINGS, SAVINGS, WHOLE, answers, ending, mangled, released, right, squeezed, words
+from mangling import MANGLED, MANGLINGS, SAVINGS, WHOLE, answers, ending, mangled, released, right, squeezed, words
 
 from labdiff import exercises
 from labdiff.exercises import LABS
@@ -129,12 +129,7 @@ def asked(lab: str) -> list[str]:
     return [*exercises.lab(lab).exercises]
 
 
-# What a mangling does, it does to the form of a notebook, not to what a lab asks, so four labs try each one by one;
-# the sequences drawn at random below are done to all.
-ONE_BY_ONE = LABS[:4]
-
-
-def cases(seen_in: str, labs: Sequence[str] = ONE_BY_ONE) -> list[Any]:
+def cases(seen_in: str, labs: Sequence[str] = MANGLED) -> list[Any]:
     """Each mangling and each saving of each lab: (lab, steps, saved)."""
     found = []
     for lab in labs:
@@ -238,7 +233,7 @@ SOUND = [name for name in MANGLINGS if name not in FAULTS]
 @st.composite
 def several(draw: Callable[..., Any]) -> tuple[str, Steps, str]:
     """A lab, one to four manglings, each with the answers that it is done to, and a way to save it."""
-    lab = draw(st.sampled_from(LABS))
+    lab = draw(st.sampled_from(MANGLED))
     possible = st.tuples(st.lists(st.sampled_from(SOUND), min_size=1, max_size=4), st.sampled_from([*SAVINGS]))
     names, saved = draw(possible.filter(lambda found: together([*found[0], found[1]])))
     some = st.lists(st.sampled_from(asked(lab)), min_size=1, unique=True).map(

@@ -739,8 +739,8 @@ with when_done(), torch.inference_mode():
 #
 # The same number of calls buys more when it is spent on passes: 10 timesteps of two passes leave a smaller seam than 20
 # of one, and more digits are what they were. Five passes help again. Do not expect 100 %. Half a digit often belongs
-# to several, and the lower half of the training digit with the most similar upper half, which is a real half of a real
-# digit, does better than the network alone but leaves a worse seam. Told the label, the network is nearly always right,
+# to several. The lower half of that other test digit whose upper half is most alike, a real half of a real digit, is
+# right more often than the network alone but leaves a worse seam. Told the label, the network is nearly always right,
 # so what was missing was not drawing but knowing.
 #
 # ## More to try
