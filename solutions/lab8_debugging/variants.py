@@ -5,7 +5,7 @@ import copy
 import torch
 
 from labdiff.authoring import variant
-from labdiff.data import to_pixels
+from labdiff.data import to_pixels as clamped_pixels
 from labdiff.reference.lab1_forward import compute_alphas_cumprod, extract, linear_betas, posterior_mean, q_sample
 from labdiff.reference.lab3_training import ema_update, random_timesteps, x0_from_eps
 
@@ -65,7 +65,7 @@ def pixels_cut(images, columns):
 
 @variant("picture_of")
 def with_the_helper(images, columns):
-    return _laid_out(to_pixels(images[:, 0]), columns)
+    return _laid_out(clamped_pixels(images[:, 0]), columns)
 
 
 @variant("picture_of")
