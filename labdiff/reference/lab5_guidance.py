@@ -213,7 +213,7 @@ def make_guided_denoiser(model, alphas_cumprod, y, scale=1.0, rescale=0.0):
         )
         guided = guide(unconditional, conditional, now)  # (B, C, H, W)
         if rescale:
-            guided = rescale_guidance(guided, conditional, rescale)  # (B, C, H, W)
+            guided = rescale_guidance(guided + 1, conditional + 1, rescale) - 1  # (B, C, H, W)
         return guided.clamp(-1, 1)  # (B, C, H, W)
 
     return denoise
