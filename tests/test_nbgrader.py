@@ -48,7 +48,9 @@ def handed_in(course: Course, lab: str, right: bool) -> Path:
 @pytest.mark.sandbox
 @pytest.mark.parametrize("lab", exercises.LABS)
 @pytest.mark.parametrize("right", [True, False], ids=["reference", "untouched"])
-def test_the_reference_earns_full_marks_and_the_untouched_release_nothing(course, lab, right):
+def test_the_reference_earns_full_marks_and_the_untouched_release_nothing(course, lab, right, request):
+    if "stock" in request.node.callspec.params.values() and lab in exercises.LABS[4:]:
+        pytest.skip("stock nbgrader runs every demonstration, in these labs for longer than all other tests take")
     student = "reference" if right else "untouched"
     course.submit(lab, student, handed_in(course, lab, right))
     rows = course.autograde(lab, student)
