@@ -398,6 +398,7 @@ def repaint_loop(answer, x, alphas_cumprod, table, timesteps, unequal):
         "original": draw.images(3),
         "edited": draw.images(3),
         "mask": _mask(draw, 3),
+        "most": draw.number(2.2, 2.9),
     },
     hints=(
         "Only known pixels count. Of their differences, whichever way they go, the largest is asked for.",
@@ -405,12 +406,12 @@ def repaint_loop(answer, x, alphas_cumprod, table, timesteps, unequal):
         "return (mask * (edited - original)).abs().max().item()",
     ),
 )
-def known_change(answer, original, edited, mask):
+def known_change(answer, original, edited, mask, most):
     """known_change(edited, original, mask) -> a number, 0 where every known pixel was kept"""
     # the largest difference is made a negative one, and a hidden pixel differs more
     edited = edited.clone()
-    edited[:, :, 3, 0] = original[:, :, 3, 0] - 2.5
-    edited[:, :, 5, 1] = original[:, :, 5, 1] + 4
+    edited[:, :, 3, 0] = original[:, :, 3, 0] - most
+    edited[:, :, 5, 1] = original[:, :, 5, 1] + 1.5 * most
     painted = torch.where(mask == 1, original, edited)
     return {
         "a changed known pixel": lambda: answer(edited, original, mask),
