@@ -3,7 +3,6 @@
 import difflib
 import re
 
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -412,6 +411,8 @@ def draw_and_watch(model, coder, prompt, seed=0, steps=20):
 
 def show_maps(prompt, picture, maps):
     """Show a picture, and beside it one map per token of its prompt, each on a scale of its own."""
+    import matplotlib.pyplot as plt
+
     words = ["<start>", *re.findall(r"\w+", prompt)]
     _, axes = plt.subplots(1, len(words) + 1, figsize=(1.25 * len(words) + 1.25, 1.7), layout="constrained")
     axes[0].imshow((picture[0].permute(1, 2, 0) + 1) / 2)

@@ -2,7 +2,6 @@
 
 import copy
 
-import matplotlib.pyplot as plt
 import torch
 from torch import nn
 
@@ -82,6 +81,8 @@ def broken_picture_of(images, columns):
 
 def screen(**pictures):
     """Show pictures (H, W), uint8, below each other, one byte per pixel as a screen does."""
+    import matplotlib.pyplot as plt
+
     _, axes = plt.subplots(len(pictures), 1, figsize=(6, 1.8 * len(pictures)), layout="constrained")
     for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
         axis.imshow(picture, cmap="gray", vmin=0, vmax=255)

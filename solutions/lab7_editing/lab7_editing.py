@@ -185,6 +185,11 @@ with when_done(), torch.inference_mode():
     explore(edits, strength=strengths, still=(0.5, 0.7, 0.8, 0.9))
 
 # %% [markdown]
+# Read the first picture from left to right. Up to 0.5 the angular three stays angular, and only its lines become
+# smooth. From 0.6 on its corners give way to bows. At 0.9 it is a three as others write it. Then the eight walks: at
+# 0.5 they are one digit eight times over, at 0.9 eight digits. The more of the walk is left, the more the noise
+# decides.
+#
 # ## Does it obey, and how much is left of yours?
 #
 # Your eye judged one scribble. To judge an editor, take many images and two figures that pull in opposite directions.
@@ -258,11 +263,13 @@ with when_done(), torch.inference_mode():
     )
 
 # %% [markdown]
-# Up to half the walk, hardly any digit changes its class, and what is moved is little. Then it turns quickly: near 0.8
-# about nine in ten obey, and the distance has doubled. In the last rows nothing of the original is left but chance. The
-# curve is the trade, and no strength gets around it: whatever obeys more has moved further. Look for a column in which
-# the asked digit shares strokes with the original one, a 4 that is to be a 9, and for one in which it does not. Where
-# do they turn?
+# Up to half the walk few digits change their class, and they hardly move. Then it turns quickly. Just above 0.7 as many
+# obey as resist; at 0.8 about nine in ten obey, and they have moved three times as far as at 0.5. At 1.0 nothing of the
+# original is left but chance. This is the trade, and no strength gets around it: whatever obeys more has moved further.
+#
+# Where an image turns depends on what is asked. The thin 1 becomes a 9 at 0.7 already, which needs one more bow. The
+# round 0 that is to be a 4, and the 2 that is to be a 6, still resist there: nearly every stroke of theirs is in the
+# way.
 #
 # ## The way back: inversion
 #
@@ -481,10 +488,13 @@ with when_done(), torch.inference_mode():
     )
 
 # %% [markdown]
-# Compare the two where they obey equally. At a share of about 0.85 SDEdit has moved the images further than inversion
-# has, and has kept less of their style: the orange curve lies above the blue one on both sides. In the rows, look at
-# slant and weight of the strokes. Inversion at 1.0 turns a leaning 7 into a leaning 3; SDEdit at 1.0 draws some 3.
-# The price is that inversion obeys later, since the noise that it found still knows the old digit.
+# Compare the two where they obey about equally, SDEdit at 0.8 and inversion at 0.9. SDEdit has moved the images further
+# and has kept less of their style. The orange curve lies above the blue one nearly everywhere: the same obedience costs
+# less. In the rows, look at slant and weight. Inversion at 1.0 turns the thin, leaning 1 into a thin, leaning 9 and the
+# fat one into a fat one; SDEdit at 1.0 draws some 9, since it knows nothing of either.
+#
+# The price is that inversion obeys later, at 0.8 in a quarter of the cases where SDEdit obeys in nearly nine of ten.
+# The noise that it found still knows the old digit.
 #
 # ## Filling in what is missing
 #
@@ -674,6 +684,10 @@ with when_done(), torch.inference_mode():
     rows(lines, titles=["known", *(f"fill {i + 1}" for i in range(8))])
 
 # %% [markdown]
+# The half 4 leaves no choice. The half 2 does: it becomes a 2 about as often as a 3, and both are right, since
+# nothing in the known pixels tells them apart. That is what a sampler is for: it does not answer with the mean of the
+# two, which would be a grey blur, but with one or the other.
+#
 # ## A thousand halves
 #
 # Two promises are to be checked on 1,000 test digits. First, that every known pixel was kept, exactly and not nearly.
@@ -738,10 +752,15 @@ with when_done(), torch.inference_mode():
 # originals show what the judge makes of whole digits, and the black halves what can be read from an upper half alone.)
 #
 # The same number of calls buys more when it is spent on passes: 10 timesteps of two passes leave a smaller seam than 20
-# of one, and more digits are what they were. Five passes help again. Do not expect 100 %. Half a digit often belongs
-# to several. The lower half of that other test digit whose upper half is most alike, a real half of a real digit, is
-# right more often than the network alone but leaves a worse seam. Told the label, the network is nearly always right,
-# so what was missing was not drawing but knowing.
+# of one, and more digits are what they were. Five passes help again. Told the label, the network is nearly always
+# right, so drawing is not what is hard here.
+#
+# Do not expect 100 % of a network that is told nothing, since half a digit often belongs to several. But compare it
+# with its rival. A real lower half, taken from the digit whose upper half is most alike, leaves a worse seam and is
+# right more often. So the upper half says more than RePaint makes of it. The walk settles on a digit early, while the
+# known half is still deep in noise; passes mend that in part. Putting known pixels in place after each step is a good
+# recipe, not an exact one: what it draws is not quite the distribution of lower halves given the upper one (Trippe
+# and others 2023).
 #
 # ## More to try
 #

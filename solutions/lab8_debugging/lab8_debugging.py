@@ -35,7 +35,6 @@
 import copy
 import importlib.util
 
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -258,6 +257,8 @@ def broken_picture_of(images, columns):
 # %%
 def screen(**pictures):
     """Show pictures (H, W), uint8, below each other, one byte per pixel as a screen does."""
+    import matplotlib.pyplot as plt
+
     _, axes = plt.subplots(len(pictures), 1, figsize=(6, 1.8 * len(pictures)), layout="constrained")
     for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
         axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
