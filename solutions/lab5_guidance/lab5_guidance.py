@@ -591,7 +591,7 @@ def sharpened(mixture, place, y, scale):
     return (log_density - log_density.max()).exp()
 
 
-def clouds(samples, mixture, y):
+def clouds(samples, mixture, y, columns=5):
     """Draw points over the data and over the sharpened density: samples is name -> (points (N, 2), scale)."""
     line = torch.linspace(-1, 1, 161)
     plane = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).reshape(-1, 2)
@@ -1055,10 +1055,10 @@ with when_done():
     _, axis = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
     axis.plot(place, height, "o-", markersize=3)
     axis.fill_between(place, height, alpha=0.2)
-    marks = torch.tensor([25, 100, 300, 600, 800, 900, 975])
-    axis.set_xticks(snr[marks].log().tolist(), [f"{snr[m].log():.1f}\n{m}" for m in marks.tolist()])
+    marks = torch.tensor([50, 200, 400, 600, 750, 900, 975])
+    axis.set_xticks(snr[marks].log().tolist(), [f"{snr[m].log():.1f}\nt = {m}" for m in marks.tolist()])
     axis.invert_xaxis()  # so that t grows to the right
-    axis.set(xlabel="ln SNR, and below it t", ylabel="SNR · gap / 2", title="The area is the information in a label")
+    axis.set(xlabel="ln SNR", ylabel="SNR · gap / 2", title="The area is the information in a label")
     axis.grid(alpha=0.3)
     plt.show()
 
