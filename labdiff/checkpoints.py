@@ -66,13 +66,18 @@ def _lacking(found: Any) -> str:
     return ", ".join(part for part in PARTS if not isinstance(found, dict) or part not in found)
 
 
+def refuse_to_overwrite(file: Path, overwrite: bool) -> None:
+    """Raise CheckpointError where the file exists and `overwrite` is false."""
+    if file.exists() and not overwrite:
+        raise CheckpointError(f"{file} exists already: choose another name, or say --overwrite.")
+
+
 def save(file: Path, checkpoint: dict[str, Any], overwrite: bool = False) -> None:
     """Write a checkpoint whole or not at all.
 
     Raises CheckpointError where the file exists and `overwrite` is false.
     """
-    if file.exists() and not overwrite:
-        raise CheckpointError(f"{file} exists already: choose another name, or say --overwrite.")
+    refuse_to_overwrite(file, overwrite)
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(file.name + ".partial")
     torch.save(checkpoint, temporary)

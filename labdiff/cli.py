@@ -260,6 +260,7 @@ def train(
 
     On several GPUs or machines: torchrun --nproc-per-node N -m labdiff.train WHICH ...
     """
+    from labdiff import checkpoints
     from labdiff import train as training
     from labdiff.checkpoints import CheckpointError
     from labdiff.data import DataError
@@ -268,6 +269,7 @@ def train(
     options = {key: value for key, value in {"steps": steps, "batch": batch}.items() if value is not None}
     options |= {"seed": seed, "every": every, "device": device, "measure": measure, "overwrite": overwrite}
     with said_in_a_sentence(CheckpointError, DataError):
+        checkpoints.refuse_to_overwrite(file, overwrite)  # before any data is looked for, or pictures are made
         try:
             figures = training.TRAIN[which.value](file, **options)
         except KeyboardInterrupt as error:

@@ -136,7 +136,7 @@ def fit(
     """
     from labdiff.reference.lab3_training import ema_update
 
-    _refuse_to_overwrite(file, overwrite)
+    checkpoints.refuse_to_overwrite(file, overwrite)
     where = device_of(device)
     with World(where) as world, _memory_said_in_a_sentence():
         recipe = recipe | {"batch": recipe["batch"] * world.size}
@@ -215,11 +215,6 @@ def _resume(file: Path, parts: dict[str, Any], recipe: dict[str, Any]) -> tuple[
     for name, part in parts.items():
         part.load_state_dict(state[name])
     return state["step"], list(state["losses"])
-
-
-def _refuse_to_overwrite(file: Path, overwrite: bool) -> None:
-    if file.exists() and not overwrite:
-        raise CheckpointError(f"{file} exists already: choose another name, or say --overwrite.")
 
 
 @contextlib.contextmanager

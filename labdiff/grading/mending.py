@@ -534,7 +534,7 @@ def restore(cells: list[Cell], lab: Lab) -> NotebookNode:
         if below.get(number):
             cell = Cell("markdown", "\n\n".join(cells[n - 1].source for n in below[number]))
         code = cell.kind == "code" and not question
-        node = new_code_cell(cell.source) if code else new_markdown_cell(_harmless(cell.source))
+        node = new_code_cell(cell.source) if code else new_markdown_cell(_harmless(cell.source, lab))
         if names or question:
             node.metadata = copy.deepcopy(marked[question or names[0]].metadata)
             placed |= {question} if question else set()
@@ -550,9 +550,9 @@ def restore(cells: list[Cell], lab: Lab) -> NotebookNode:
     return nbformat.v4.new_notebook(cells=restored, metadata=copy.deepcopy(original.metadata))
 
 
-def _harmless(text: str) -> str:
+def _harmless(text: str, lab: Lab) -> str:
     """A student's text without scripts: nbgrader's pages would run them in the grader's browser, with their rights."""
-    if not re.search(r"<\s*[a-zA-Z/!]", text):
+    if _folded(text) in release(lab.name).texts or not re.search(r"<\s*[a-zA-Z/!]", text):
         return text
     from nbconvert.filters import clean_html  # imported here, since only nbgrader's door needs it
 
