@@ -440,7 +440,8 @@ def train_text_to_image(
 ) -> Figures:
     """Train lab 6's text encoder and U-Net on the latents of captioned pictures, see `fit`.
 
-    Pictures that cannot be read back are left out, and so are the combinations of `pictures.is_held_out`.
+    Pictures that cannot be read back once the autoencoder has had them are left out, and so are the combinations of
+    `pictures.is_held_out`.
     colourings: how often each shape is painted. autoencoder: its checkpoint. drop: the share of captions left empty.
     """
     from labdiff import measure as measuring
@@ -455,8 +456,10 @@ def train_text_to_image(
     for i in range(colourings):
         generator = torch.Generator().manual_seed(seed * 1_000 + i)
         attributes = pictures.recoloured(attributes, generator, held_out=False)  # (N, 6)
-        latents.append(encode(coder, pictures.paint(inked, attributes, generator)))
-        tokens += map(tokenise, pictures.captions(attributes, seed * 1_000 + i))
+        painted = pictures.paint(inked, attributes, generator)  # (N, 3, 32, 32)
+        encoded, legible = legible_latents(coder, painted, attributes)
+        latents.append(encoded[legible])
+        tokens += map(tokenise, pictures.captions(attributes[legible], seed * 1_000 + i))
     z, words = torch.cat(latents), torch.tensor(tokens)  # (M, 4, 8, 8), (M, L)
     draw, loss_of = diffusion(z, T, words, drop=drop, null=tokenise(""))
     recipe = {"data": "pictures made from mnist", "steps": steps, "batch": batch, "peak": peak, "seed": seed, "T": T}
@@ -474,10 +477,20 @@ def train_text_to_image(
 
 
 @torch.inference_mode()
-def encode(coder: nn.Module, x: torch.Tensor, batch: int = 500) -> torch.Tensor:
-    """Pictures as latents, by lab 6's autoencoder. (N, 3, 32, 32) in [-1, 1] to (N, 4, 8, 8), of deviation about 1."""
-    bar = tqdm(x.split(batch), desc="encoding", disable=len(x) < 2000, mininterval=1)
-    return torch.cat([coder.encode(part) for part in bar])
+def legible_latents(coder: nn.Module, x: torch.Tensor, attributes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures as latents, and which of them are read rightly once they are decoded.
+
+    coder: lab 6's Autoencoder. x: (N, 3, 32, 32) in [-1, 1]. attributes: (N, 6), what the pictures show.
+    Returns latents (N, 4, 8, 8), of deviation about 1, and (N,), bool.
+    """
+    from labdiff import pictures
+
+    latents, legible = [], []
+    parts = list(zip(x.split(500), attributes.split(500), strict=True))
+    for part, shown in tqdm(parts, desc="encoding", disable=len(x) < 2000, mininterval=1):
+        latents.append(coder.encode(part))
+        legible.append((pictures.read(coder.decode(latents[-1])) == shown).all(1))
+    return torch.cat(latents), torch.cat(legible)
 
 
 def train_judge(

@@ -129,6 +129,7 @@ def execute(notebook: NotebookNode, folder: Path, timeout: int = 3600) -> None:
     client = NotebookClient(
         notebook,
         timeout=timeout,
+        startup_timeout=600,  # a busy machine takes its time
         kernel_name="python3",
         coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},
