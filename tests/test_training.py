@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from labdiff import checkpoints, train
+from labdiff import checkpoints, data, pictures, train
 from labdiff.checkpoints import CheckpointError
+from labdiff.reference.lab6_text_to_image import Autoencoder
 
 # A small regression on made data. ARGUMENTS: the file, the batch of each process, the steps. With DIES set, the
 # last process is killed at that step.
@@ -171,3 +172,15 @@ def test_every_checkpoint_can_be_trained_and_drawn(which, tmp_path, monkeypatch)
     train.TRAIN[which](file, steps=3, batch=4, every=2, device="cpu", measure=False, bfloat16=False)
     assert checkpoints.load(file)["recipe"]["steps"] == 3
     assert which == "judge" or file.with_suffix(".png").exists()
+
+
+def test_what_the_autoencoder_cannot_show_is_left_out_of_training():
+    coder = checkpoints.fit(Autoencoder(**checkpoints.load("autoencoder")["config"]), "autoencoder")
+    images, digits = data.offline_digits()
+    x, _, attributes = pictures.pictures(images[:40], digits[:40], progress=False)
+    attributes[::4, pictures.INK] = (attributes[::4, pictures.INK] + 1) % len(pictures.COLOURS)  # no picture shows these
+    z, legible = train.legible_latents(coder, x, attributes)
+    assert not legible[::4].any()
+    assert legible.sum() > 10
+    with torch.inference_mode():
+        assert (pictures.read(coder.decode(z[legible])) == attributes[legible]).all()

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +13,7 @@ import nbformat
 import pytest
 from chromium import NEEDED, SECONDS, STARTING, chromium, page  # noqa: F401, the fixtures that tests here ask for
 from nbformat import NotebookNode
+from serving import code_cell, run_cell, serving
 
 from labdiff import exercises
 from labdiff.checking.judge import NOT_DONE, RIGHT
@@ -45,14 +38,6 @@ def linear_betas(T, beta_start=1e-4, beta_end=0.02):
 """,
 }
 
-SETTINGS = {
-    # JupyterLab draws only the cells in sight, unless told; the tests look at all of them.
-    "@jupyterlab/notebook-extension/tracker": '{"windowingMode": "none"}',
-    "@jupyterlab/apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
-    # What is typed must arrive as it is typed.
-    "@jupyterlab/codemirror-extension/plugin": '{"defaultConfig": {"autoClosingBrackets": false}}',
-}
-
 # MathJax leaves a formula that it cannot read as it is, and writes a command that it does not know in red.
 LEFT_AS_TEXT = r"""() => {
     const left = []
@@ -73,74 +58,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for lab in exercises.LABS:
         (place / "root" / lab).mkdir(parents=True)
         shutil.copy(student_file(lab), place / "root" / lab)
-    for name, text in SETTINGS.items():
-        file = place / "settings" / f"{name}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    port = free_port()
-    log = place / "log.txt"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command(place / "root", port),
-            env=environment(place),
-            cwd=place / "root",
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that its kernels can be ended with it
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(address, process, log)
+    with serving(place) as address:
         yield address
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def command(root: Path, port: int) -> list[str]:
-    return [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
-        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
-        *("--IdentityProvider.token=", f"--ServerApp.root_dir={root}"),
-        *("--LabApp.extension_manager=readonly", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
-    ]
-
-
-def environment(place: Path) -> dict[str, str]:
-    """The environment of the server: nothing of the user's own Jupyter is read or written."""
-    own = {
-        "JUPYTERLAB_SETTINGS_DIR": "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-        "JUPYTER_CONFIG_DIR": "config",
-        "JUPYTER_DATA_DIR": "data",
-        "JUPYTER_RUNTIME_DIR": "runtime",
-        "IPYTHONDIR": "ipython",
-    }
-    folders = {name: str(place / folder) for name, folder in own.items()}
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return os.environ | folders | {"PATH": path, "LABDIFF_DATA": "offline", "OMP_NUM_THREADS": "1"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(address: str, process: subprocess.Popen, log: Path, seconds: float = 60) -> None:
-    """Wait until the server answers; fails with its log where it does not."""
-    end = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(f"{address}/api/status", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
 
 
 def student_file(lab: str) -> Path:
@@ -161,22 +80,6 @@ def open_notebook(page: Page, server: str, lab: str) -> None:
     cells = student_notebook(lab).cells
     expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(len(cells), timeout=STARTING)
     expect(page.get_by_text(re.compile(r"\| Idle$"))).to_be_visible(timeout=STARTING)
-
-
-def code_cell(page: Page, text: str) -> Locator:
-    """The one code cell whose source holds this text."""
-    source = page.locator(".jp-InputArea-editor", has_text=text)
-    return page.locator(".jp-CodeCell").filter(has=source)
-
-
-def run_cell(page: Page, cell: Locator) -> None:
-    """Select a cell, run it, and wait until it has run."""
-    prompt = cell.locator(".jp-InputArea-prompt")
-    before = prompt.inner_text()
-    prompt.click()
-    page.keyboard.press("Control+Enter")
-    expect(prompt).not_to_have_text(before)
-    expect(prompt).to_have_text(re.compile(r"\[\d+\]:"), timeout=STARTING)
 
 
 def write_into(page: Page, cell: Locator, text: str) -> None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-import os
 import re
-import signal
-import subprocess
 from collections.abc import Iterator
 
 import nbformat
@@ -16,7 +13,7 @@ import numpy as np
 import pytest
 from chromium import NEEDED, STARTING, chromium, page  # noqa: F401, the fixtures that tests here ask for
 from nbformat.v4 import new_code_cell, new_notebook
-from test_jupyterlab import SETTINGS, code_cell, command, environment, free_port, run_cell, wait_for
+from serving import code_cell, run_cell, serving
 
 with contextlib.suppress(ImportError):
     from playwright.sync_api import Locator, Page, expect
@@ -44,33 +41,8 @@ def notebook_page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     notebook = new_notebook(cells=[new_code_cell(SHOW), new_code_cell(TELL)], metadata=kernel)
     nbformat.write(notebook, place / "root" / "draw.ipynb")
-    for name, text in SETTINGS.items():
-        file = place / "settings" / f"{name}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    port, log = free_port(), place / "log.txt"
-    asked = [front if part == "jupyterlab" else part for part in command(place / "root", port)]
-    asked = [part for part in asked if front == "jupyterlab" or not part.startswith("--LabApp")]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            asked,
-            env=environment(place),
-            cwd=place / "root",
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that its kernels can be ended with it
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(address, process, log)
+    with serving(place, front) as address:
         yield f"{address}/{'lab/tree' if front == 'jupyterlab' else 'notebooks'}/draw.ipynb"
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def stroke(page: Page, canvas: Locator, *points: tuple[int, int]) -> None:
