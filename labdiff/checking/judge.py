@@ -78,7 +78,7 @@ def _difference(got: Output, want: Output, exercise: Exercise) -> str:
         if said is None:
             return f"{_where(place)}is missing" if place else "a text was expected"
         if seal(exercise, said) != text and said != text:
-            return f"{_where(place)}not {said!r}"
+            return f"{_where(place)}got {said!r}"
     extra = sorted(set(got.texts) - set(want.texts))
     if extra:
         return f"{_where(extra[0])}does not belong here"
@@ -130,7 +130,7 @@ def _count(arrays: dict[str, np.ndarray]) -> str:
     if set(arrays) == {""}:
         return "one tensor"
     if all(re.fullmatch(r"\[\d+\]", place) for place in arrays):
-        return f"{len(arrays)} values in a row" if arrays else "no tensor"
+        return f"{len(arrays)} value{'s' * (len(arrays) > 1)} in a row" if arrays else "no tensor"
     names = [place.lstrip(".") for place in arrays]
     return f"{len(names)} values ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})" if names else "no tensor"
 

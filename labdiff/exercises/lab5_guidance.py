@@ -420,7 +420,7 @@ LAB.prediction(
     "predict_large_scale",
     ("precision", "recall", "both"),
     (
-        "Look again at the clouds of points: what happened to the class that was asked for, between scale 1 and 8?",
+        "Look at the digits of scale 1 and of scale 4: which doubtful ones disappear, and which variety?",
         "At a large scale every sample is a safe example of its class. Are safe examples inside the real cloud? Do "
         "they cover it?",
         "Safe examples lie inside, but they all look alike: large parts of the real cloud have no sample near them.",

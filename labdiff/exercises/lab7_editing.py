@@ -161,7 +161,7 @@ def ddim_inverse_step(answer, x_t, x_0, abar_t, abar_next, wide):
         "a batch of one": lambda: answer(x_t[:1], x_0[:1], abar_t[:1], abar_next[:1]),
         "images that are not square": lambda: answer(wide, wide.tanh(), abar_t[:2], abar_next[:2]),
         "the level where it is already": lambda: answer(x_t, x_0, abar_t, abar_t.clone()),
-        "down to pure noise (abar_next = 0)": lambda: answer(x_t, x_0, abar_t, abar_t * 0),
+        "up to pure noise (abar_next = 0)": lambda: answer(x_t, x_0, abar_t, abar_t * 0),
         "float64 images": lambda: answer(x_t.double(), x_0.double(), abar_t.double(), abar_next.double()),
     }
 
@@ -267,12 +267,12 @@ def combine_known(answer, x_prev, x_0, mask, abar_prev, noise, coloured, coloure
         if found is None:
             return None
         apart = (mask * (found - x_0)).abs().max()
-        return "exactly" if apart == 0 else "almost" if apart < 1e-3 else "not"
+        return "kept exactly" if apart == 0 else "nearly kept" if apart < 1e-3 else "changed"
 
     return {
         "a mask for each image": lambda: answer(x_prev, x_0, mask, abar_prev, noise),
         "the end (abar_prev = 1)": lambda: answer(x_prev, x_0, mask, abar_prev * 0 + 1, noise),
-        "are the known pixels kept at the end": kept,
+        "the known pixels at the end": kept,
         "everything is hidden": lambda: answer(x_prev, x_0, mask * 0, abar_prev, noise),
         "nothing is hidden": lambda: answer(x_prev, x_0, mask * 0 + 1, abar_prev, noise),
         "one mask and one abar for all": lambda: answer(x_prev, x_0, mask[:1], abar_prev[0, 0, 0, 0], noise),
@@ -335,8 +335,8 @@ def renoise_jump(answer, x_prev, noise, abar_prev, abar_t, wide):
 def repaint_loop(answer, x, alphas_cumprod, table, timesteps, unequal):
     """repaint_loop(step, combine, renoise, denoise, x_T, timesteps, alphas_cumprod, resamplings) -> x_0"""
 
-    def denoise(x, t):
-        return 0.3 * x + table[t]
+    def denoise(x, t):  # what combine writes into the first column reaches the others
+        return 0.3 * x + 0.2 * x.roll(1, -1) + table[t]
 
     def tensors(**given):
         for name, value in given.items():

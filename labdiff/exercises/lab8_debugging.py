@@ -88,6 +88,7 @@ def schedule_for(answer, T):
         "alphas_cumprod and betas": fit,
         "every beta, T = 100": between,
         "the end, T = 100": lambda: end(100),
+        "the end, T = 600": lambda: end(600),
         "T = 1000 is DDPM's own, on the way": lambda: along(1000, 0.01),
         "T = 1000 is DDPM's own, at the end": lambda: end(1000, 0.01),
     }
@@ -148,8 +149,8 @@ def picture_of(answer, images, inside, dark, bright, far):
         "wide_noise": draw.normal(6, 2, 2, 3, 7),
     },
     hints=(
-        "Let denoise return one image c at every step. How far is the result from c, in deviation? Which beta has that "
-        "root?",
+        "Let denoise return one image c at every step. How far is the result from c, in deviation? Of which beta is "
+        "that the root?",
         "The result of the step t = 0 is the finished image. Which step of the loop should not add noise to it?",
         "Add betas[t].sqrt() * noise[t] only if t > 0; at t = 0 x is the mean alone.",
     ),
@@ -355,7 +356,7 @@ def label_dropout_batch(answer, images, labels, order, u, p):
 
     return {
         "a batch": lambda: answer(images, labels, order, u, p, 9),
-        "p = 0, none dropped": lambda: answer(images, labels, order, u, 0.0, 9),
+        "p = 0 drops none, not even where u = 0": lambda: answer(images, labels, order, u * 0, 0.0, 9),
         "p = 1, all dropped": lambda: answer(images, labels, order, u, 1.0, 9),
         "a batch of one": lambda: answer(images, labels, order[:1], u[:1], p, 9),
         "another null label": lambda: answer(images, labels, order, u, p, 25),

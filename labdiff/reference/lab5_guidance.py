@@ -176,7 +176,7 @@ def guide(unconditional, conditional, scale):
     """Classifier-free guidance (Ho and Salimans 2022, equation 6, with scale = 1 + w).
 
     unconditional, conditional: one shape, such as (B, C, H, W): predictions with the null label and with the label.
-    scale: a number; 0 ignores the label, 1 follows it, more exaggerates. Returns that shape, not clamped.
+    scale: a number; 1 follows the label, more exaggerates. Returns that shape, not clamped.
     """
     return unconditional + scale * (conditional - unconditional)  # (B, C, H, W)
 

@@ -137,14 +137,14 @@ class Autoencoder(nn.Module):
 
 @torch.inference_mode()
 def encode_all(coder, x, batch=250):
-    """Latents of many pictures. coder: an Autoencoder. x: (N, 3, H, W). Returns (N, latent, H / 4, W / 4)."""
-    return torch.cat([coder.encode(part) for part in x.split(batch)])
+    """Latents of many pictures, on the CPU. coder: an Autoencoder. x: (N, 3, H, W). Returns (N, C, H / 4, W / 4)."""
+    return torch.cat([coder.encode(part.to(coder.scale.device)).cpu() for part in x.split(batch)])
 
 
 @torch.inference_mode()
 def decode_all(coder, z, batch=250):
-    """Pictures of many latents. coder: an Autoencoder. z: (N, latent, H, W). Returns (N, 3, 4 H, 4 W) in [-1, 1]."""
-    return torch.cat([coder.decode(part) for part in z.split(batch)])
+    """Pictures of many latents, on the CPU. coder: an Autoencoder. z: (N, latent, H, W). Returns (N, 3, 4 H, 4 W)."""
+    return torch.cat([coder.decode(part.to(coder.scale.device)).cpu() for part in z.split(batch)])
 
 
 def predict_random_latent():
@@ -351,17 +351,19 @@ def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, z_T=No
     """Draw a picture for each prompt.
 
     prompts: n texts. negative: one text for all, or n. z_T: (n, 4, 8, 8), made from the seed unless given.
-    Returns (n, 3, 32, 32) in [-1, 1].
+    Returns (n, 3, 32, 32) in [-1, 1], on the CPU.
     """
+    where = coder.scale.device
     alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000))  # (1000,)
-    tokens = torch.tensor([tokenise(text) for text in prompts])  # (n, L)
-    away = torch.tensor([tokenise(text) for text in ([negative] if isinstance(negative, str) else negative)])
-    z_T = noises(len(prompts), seed) if z_T is None else z_T
+    tokens = torch.tensor([tokenise(text) for text in prompts], device=where)  # (n, L)
+    negatives = [negative] if isinstance(negative, str) else negative
+    away = torch.tensor([tokenise(text) for text in negatives], device=where)  # (1, L) or (n, L)
+    z_T = (noises(len(prompts), seed) if z_T is None else z_T).to(where)
     made = []
     for z, words, other in zip(z_T.split(100), tokens.split(100), away.expand_as(tokens).split(100), strict=True):
         denoise = make_text_denoiser(model, alphas_cumprod, words, other, scale)
         z_0 = ddim_sample(denoise, z, ddim_timesteps(1000, steps), alphas_cumprod)  # (n, 4, 8, 8)
-        made.append(coder.decode(z_0))
+        made.append(coder.decode(z_0).cpu())
     return torch.cat(made)
 
 
@@ -406,7 +408,7 @@ def draw_and_watch(model, coder, prompt, seed=0, steps=20):
     finally:
         for layer in layers:
             layer.attend = attention
-    return picture, torch.stack(maps).mean(0)
+    return picture, torch.stack(maps).mean(0).cpu()
 
 
 def show_maps(prompt, picture, maps):

@@ -25,7 +25,7 @@ def strength_timesteps(timesteps, strength):
 
 
 def sdedit_start(x_0, left, alphas_cumprod, noise):
-    """The image that an edit begins with (SDEdit, algorithm 1).
+    """The image that an edit begins with (SDEdit, in its variance-preserving form).
 
     x_0: (B, C, H, W), the image to edit. left: the timesteps that are left, ints, falling; there may be none.
     alphas_cumprod: (T,). noise: (B, C, H, W), standard normal. Returns (B, C, H, W); x_0 itself where none is left.

@@ -60,8 +60,9 @@ def drawn_with(model, own, schedule, n=8, seed=1):
 def schedule_for(T):
     """DDPM's linear schedule, walked in T steps.
 
-    After any share of the way an image is about as noisy as after the same share of DDPM's 1000 steps: log(abar)
-    agrees within 12 percent. At T = 1000 it is DDPM's schedule (Ho, Jain and Abbeel 2020, section 4).
+    From a quarter of the way on, an image is about as noisy as after the same share of DDPM's 1000 steps: log(abar)
+    agrees within 12 percent. (Before that it is near 0, and a few steps can't match many.) At T = 1000 it is DDPM's
+    schedule (Ho, Jain and Abbeel 2020, section 4).
     T: int, from 100 to 1000. Returns betas (T,), in (0, 1), and their alphas_cumprod (T,), both float32.
     """
     scale = 1000 / T

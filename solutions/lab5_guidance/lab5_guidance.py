@@ -332,9 +332,10 @@ with when_done():
     print(f"drawn as asked, {STEPS} steps of training: {share_as_asked(plain, y):.0%} of {len(y)}")
 
 # %% [markdown]
-# The noise is the same in each row. In the first row it alone decides what appears; later the label takes over, and
-# what remains of the noise is the style. Most digits are what was asked for, some are not. Remember the share, you will
-# come back to it. It could be raised by training for longer. There is a way to raise it at once, without any training.
+# Each column starts from the same noise in every row. In the first row it alone decides what appears; later the label
+# takes over, and what remains of the noise is the style. Most digits are what was asked for, some are not. Remember the
+# share, you will come back to it. It could be raised by training for longer. There is a way to raise it at once,
+# without any training.
 #
 # ## What the label adds
 #
@@ -472,7 +473,7 @@ def guide(unconditional, conditional, scale):
     """Classifier-free guidance (Ho and Salimans 2022, equation 6, with scale = 1 + w).
 
     unconditional, conditional: one shape, such as (B, C, H, W): predictions with the null label and with the label.
-    scale: a number; 0 ignores the label, 1 follows it, more exaggerates. Returns that shape, not clamped.
+    scale: a number; 1 follows the label, more exaggerates. Returns that shape, not clamped.
     """
     ### BEGIN SOLUTION
     return unconditional + scale * (conditional - unconditional)  # (B, C, H, W)
@@ -736,8 +737,8 @@ def manifold_radii(features, k):
 
 
 # %% [markdown]
-# Then the share. A point is inside if **any** ball holds it, and not only the ball of the nearest centre. Each ball has
-# the radius of its own centre, and its edge belongs to it.
+# Then the share. A point is inside if **any** ball holds it, not just that of the nearest centre. Each ball has the
+# radius of its own centre, and its edge belongs to it.
 
 
 # %%
@@ -806,8 +807,8 @@ with when_done():
 # %% [markdown]
 # Each figure sees its own failure. A single digit of each class, however good, has no recall. Half of the classes have
 # the precision of real digits and half of their recall. Noise costs both. And other real digits have neither 100 % nor
-# anything near it: the balls around 250 points leave gaps. So compare with the first line, and only figures that were
-# made with as many digits.
+# anything near it: the balls around 250 points leave gaps. So compare with the first line, and compare only
+# figures made with equally many digits.
 #
 # **Predict before you run.** Which of the two falls when the scale rises from 1 to 3: `"precision"`, `"recall"`, or
 # `"both"`?
@@ -893,7 +894,8 @@ with when_done():
 # ## A question
 #
 # With a scale of 8 every digit is what was asked for, and the digits of a class look alike. Why does a large scale cost
-# variety? Argue with $p(x)\,p(y \mid x)^s$, and say which sevens are lost first.
+# variety? Argue with $p(x)\,p(y \mid x)^s$ (samples lose even more than it says, as you saw in the plane), and say
+# which sevens are lost first.
 
 # %% [markdown] question="why_guidance_costs_variety"
 # The factor $p(y \mid x)^s$ rewards images whose class is beyond doubt. A plain seven with $p(y \mid x) = 0.999$ keeps
@@ -955,6 +957,8 @@ with when_done():
 # %% [markdown]
 # At scale 8 the mean pixel and the deviation are clearly too high. With $\varphi = 0.7$ both are back where real digits
 # have them, and the strokes are as thin as at scale 1. The full correction overshoots: strokes turn grey and break.
+# (What the rule keeps is the deviation of the conditional guess, step by step, on the way that a guided digit takes.
+# That is not the deviation of a digit drawn at scale 1.)
 #
 # Look also at what has not changed. The bar in the zero is still there, and the shapes are those of scale 8. Rescaling
 # mends the contrast. It brings no variety back.
@@ -975,7 +979,7 @@ with when_done():
 # with $\mathrm{SNR} = \bar\alpha_t/(1-\bar\alpha_t)$ as in lab 1. On the left stands the mutual information between
 # image and label, in **nats**, the unit that belongs to the natural logarithm. (Where it comes from: without any signal
 # nothing is known of $x_0$. Raise the SNR a little. What that teaches about $x_0$ is half the squared error of the best
-# guess. Do it once with the label known and once without, and subtract.)
+# guess, times the rise. Do it once with the label known and once without, and subtract.)
 #
 # We know what it must be. A digit can be read from its clean image, so the image tells the label completely, and a
 # label that is one of ten equally likely ones carries $\ln 10 = 2.30$ nats. So the area under a curve that is made of
@@ -1049,13 +1053,13 @@ with when_done():
     nats = label_information(gap, snr[t])
     print(f"from denoising errors: {nats:.2f} nats; ln 10 = {torch.tensor(10.0).log():.2f}")
     for first, last in ((0, 300), (300, 600), (600, 950), (950, 1000)):
-        part = (t >= first - 25) & (t < last + 13)
+        part = (t >= first) & (t < last + 13)  # neighbours share a point, and no trapezoid
         print(f"  of these between t = {first} and {last}: {label_information(gap[part], snr[t[part]]):.2f}")
     place, height = snr[t].log(), snr[t] * gap / 2  # (40,) each
     _, axis = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
     axis.plot(place, height, "o-", markersize=3)
     axis.fill_between(place, height, alpha=0.2)
-    marks = torch.tensor([50, 200, 400, 600, 750, 900, 975])
+    marks = torch.tensor([50, 200, 500, 750, 900, 975])
     axis.set_xticks(snr[marks].log().tolist(), [f"{snr[m].log():.1f}\nt = {m}" for m in marks.tolist()])
     axis.invert_xaxis()  # so that t grows to the right
     axis.set(xlabel="ln SNR", ylabel="SNR · gap / 2", title="The area is the information in a label")
@@ -1108,8 +1112,8 @@ with when_done():
 
 # %% [markdown]
 # The later guidance begins, the more points stay in the right cloud. With $t \le 200$ the shares are those of the data
-# again, no point is red, and the samples follow the lines. By then the clouds stand apart, and guidance only keeps
-# points away from their red neighbours.
+# again, no point is red, and nearly all samples lie within the lines, if still crowded on the side away from red. By
+# then the clouds stand apart, and guidance only keeps points away from their red neighbours.
 #
 # Do digits behave like that? Here is scale 3 within three intervals. In brackets stands how many predictions of the
 # network each digit costs.
@@ -1151,7 +1155,8 @@ with when_done():
 # - A label gets into the network as the time does: as a vector, added to the vector of the time. Vectors that start at
 #   zero leave a trained network as it was.
 # - In training some labels are replaced by the null label. So one network gives both $\varepsilon_y$ and
-#   $\varepsilon_\varnothing$. Their difference, times $-1/\sqrt{1-\bar\alpha_t}$, is the gradient of a classifier.
+#   $\varepsilon_\varnothing$. Their difference $\varepsilon_y - \varepsilon_\varnothing$, times
+#   $-1/\sqrt{1-\bar\alpha_t}$, is the gradient of a classifier.
 # - Guidance exaggerates the difference: $\hat\varepsilon = \varepsilon_\varnothing + s\,(\varepsilon_y -
 #   \varepsilon_\varnothing)$. The same line holds for $v$ and $x_0$. Each step needs two predictions, in one call.
 # - A larger scale gives samples that are surely of their class, and takes variety. Precision and recall show the two
@@ -1161,8 +1166,7 @@ with when_done():
 #
 # ## Further reading
 #
-# - J. Ho, T. Salimans. *Classifier-Free Diffusion Guidance*. NeurIPS 2021 Workshop on Deep Generative Models.
-#   arXiv:2207.12598.
+# - J. Ho, T. Salimans. *Classifier-Free Diffusion Guidance*. 2022. arXiv:2207.12598.
 # - P. Dhariwal, A. Nichol. *Diffusion Models Beat GANs on Image Synthesis*. NeurIPS 2021. arXiv:2105.05233.
 # - S. Lin, B. Liu, J. Li, X. Yang. *Common Diffusion Noise Schedules and Sample Steps are Flawed*. WACV 2024.
 #   arXiv:2305.08891.
@@ -1178,6 +1182,7 @@ with when_done():
 #   arXiv:2302.05543.
 # - D. Guo, S. Shamai, S. Verdú. *Mutual Information and Minimum Mean-Square Error in Gaussian Channels*. IEEE
 #   Transactions on Information Theory 51(4), 2005. arXiv:cs/0412108.
-# - X. Kong, R. Brekelmans, G. Ver Steeg. *Information-Theoretic Diffusion*. ICLR 2023. arXiv:2302.03792.
+# - X. Kong, R. Brekelmans, G. Ver Steeg. *Information-Theoretic Diffusion*. ICLR 2023. arXiv:2302.03792. (The
+#   integral of the errors, for diffusion models.)
 # - A. Li, M. Prabhudesai, S. Duggal, E. Brown, D. Pathak. *Your Diffusion Model is Secretly a Zero-Shot Classifier*.
 #   ICCV 2023. arXiv:2303.16203.

@@ -105,6 +105,12 @@ def the_others_dropped(y, u, p, null):
 
 
 @mistake("drop_labels")
+def the_others_but_for_the_equal(y, u, p, null):
+    """You drop the labels whose u lies above p: those below it are dropped."""
+    return torch.where(u > p, null, y)
+
+
+@mistake("drop_labels")
 def one_too_many(y, u, p, null):
     """With p = 0 and u = 0 you drop a label: u can be 0 but never 1, so compare with <, not with <=."""
     return torch.where(u <= p, null, y)
@@ -250,6 +256,21 @@ def summed(model, x_0, y, t, eps, alphas_cumprod):
 
 
 @mistake("guided_loss")
+def summed_over_the_pixels(model, x_0, y, t, eps, alphas_cumprod):
+    """You summed over the pixels and took the mean over the images: take the mean over both."""
+    abar_t, x_t = _noisy(x_0, t, eps, alphas_cumprod)
+    return (model(x_t, t, y).float() - _target(x_0, eps, abar_t)).square().flatten(1).sum(1).mean()
+
+
+@mistake("guided_loss")
+def abar_without_axes(model, x_0, y, t, eps, alphas_cumprod):
+    """Your abar_t has the shape (B,), so it is stretched along the columns of the images: use extract."""
+    abar_t = alphas_cumprod[t]
+    x_t = abar_t.sqrt() * x_0 + (1 - abar_t).sqrt() * eps
+    return (model(x_t, t, y).float() - _target(x_0, eps, abar_t)).square().mean()
+
+
+@mistake("guided_loss")
 def absolute_error(model, x_0, y, t, eps, alphas_cumprod):
     """You took the absolute error: the mean of the squares belongs here."""
     abar_t, x_t = _noisy(x_0, t, eps, alphas_cumprod)
@@ -293,7 +314,7 @@ def root_missing(eps_unconditional, eps_conditional, abar_t):
 
 @mistake("label_gradient")
 def not_divided(eps_unconditional, eps_conditional, abar_t):
-    """You did not divide by sqrt(1 - abar_t): a score is eps in units of the noise."""
+    """You did not divide by sqrt(1 - abar_t): a score is minus eps over the deviation of the noise."""
     return (eps_unconditional - eps_conditional) * 1.0
 
 
@@ -515,6 +536,12 @@ def in_every_ball(points, centres, radii):
 
 
 @mistake("share_inside")
+def radii_of_the_points(points, centres, radii):
+    """You gave the radii to the points (radii[:, None]): they belong to the centres, along the other axis."""
+    return (_table(points, centres) <= radii[:, None]).any(1).float().mean().item()
+
+
+@mistake("share_inside")
 def share_of_pairs(points, centres, radii):
     """You took the mean over all pairs of point and ball: first ask of each point whether any ball holds it."""
     return (_table(points, centres) <= radii).float().mean().item()
@@ -558,13 +585,13 @@ def outside_counted(points, centres, radii):
 
 @mistake("predict_large_scale")
 def says_precision():
-    """Look at the points in the plane: at a large scale all of them lie well inside the blue clouds."""
+    """A larger scale removes doubtful digits, and those lie outside the real cloud. What happens to the variety?"""
     return "precision"
 
 
 @mistake("predict_large_scale")
 def says_both():
-    """Look at the points in the plane: which part of the blue data has no sample near it, and are samples astray?"""
+    """Up to scale 3 doubtful digits disappear, which helps one of the two. (Samples go astray only far above that.)"""
     return "both"
 
 
@@ -608,6 +635,13 @@ def shares_swapped(guided, conditional, rescale):
 def mixed_with_conditional(guided, conditional, rescale):
     """You mixed the guided prediction with the conditional one: mix it with its own rescaled version."""
     return rescale * conditional + (1 - rescale) * guided
+
+
+@mistake("rescale_guidance")
+def axes_lost(guided, conditional, rescale):
+    """Your deviations have the shape (B,): with keepdim=True they keep their axes and fit the images."""
+    ratio = conditional.std(dim=(1, 2, 3)) / guided.std(dim=(1, 2, 3))
+    return rescale * ratio * guided + (1 - rescale) * guided
 
 
 @mistake("rescale_guidance")
@@ -659,6 +693,18 @@ def area_is_negative(gap, snr):
 def half_forgotten(gap, snr):
     """You forgot the factor one half before the integral."""
     return -_area(snr * gap, snr.log())
+
+
+@mistake("label_information")
+def half_and_sign_forgotten(gap, snr):
+    """You forgot the factor one half and the sign: SNR falls along the list, so the trapezoids have negative widths."""
+    return _area(snr * gap, snr.log())
+
+
+@mistake("label_information")
+def absolute_area(gap, snr):
+    """You took the absolute value of the area: where a label misleads it is negative. Turn the sign round instead."""
+    return abs(0.5 * _area(snr * gap, snr.log()))
 
 
 @mistake("label_information")

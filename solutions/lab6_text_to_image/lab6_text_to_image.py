@@ -44,6 +44,7 @@ from labdiff.reference.lab5_guidance import guide, walk
 # goes unsaid.
 
 # %%
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 painted, captions, attributes = pictures.pictures(*digits(3000), seed=0)  # (N, 3, 32, 32), N texts, (N, 6)
 unseen, _, unseen_attributes = pictures.pictures(*digits(400, train=False), seed=1, held_out=None)
 show(painted[:8], columns=8)
@@ -286,13 +287,13 @@ def kl_divergence(mean, log_variance):
 
 
 # %% [markdown]
-# ## The way back to a picture
+# ## The size of a latent, and the way back
 #
 # One more small thing before the parts are joined. Lab 1's schedule was made for data of about unit size: at each step
 # it fixes how much of $x_t$ is picture and how much is noise, and "how much" only makes sense against the size of what
-# is being noised. Nobody promises that a latent's numbers have the deviation 1. The KL term pulls them there, but it is
-# weak, and it pulls the cloud as a whole, not the means. If the deviation is 5, the noise comes too late: most steps
-# change nothing that matters. If it is 0.2, the picture drowns at once.
+# is being noised. Nobody promises that a latent's numbers have the deviation 1. The KL term keeps them small, but it is
+# weak, and it asks each mean to be 0, not the means of many pictures to have the deviation 1. If the deviation is 5,
+# the noise comes too late: most steps change nothing that matters. If it is 0.2, the picture drowns at once.
 #
 # The remedy is one number. Measure the deviation of many latents, over **all** their numbers together, and multiply
 # every latent by its inverse. (Stable Diffusion's is the famous 0.18215.)
@@ -379,14 +380,14 @@ KL_WEIGHT = 1e-4
 
 with when_done():
     torch.manual_seed(0)
-    small = Autoencoder(channels=16)
+    small = Autoencoder(channels=16).to(device)
     optimizer = torch.optim.AdamW(small.parameters(), lr=4e-3)
     generator = torch.Generator().manual_seed(0)
     history, progress = {"squared error": [], "KL": []}, {"picture": unseen[:8]}
     for step in tqdm(range(AE_STEPS), desc="training", unit="step", mininterval=1):
-        x = painted[torch.randint(len(painted), (32,), generator=generator)]  # (B, 3, 32, 32)
-        again, mean, log_variance = small(x, torch.randn(32, 4, 8, 8, generator=generator))
-        error, kl = F.mse_loss(again, x), kl_divergence(mean, log_variance)
+        x = painted[torch.randint(len(painted), (32,), generator=generator)].to(device)  # (B, 3, 32, 32)
+        decoded, mean, log_variance = small(x, torch.randn(32, 4, 8, 8, generator=generator).to(device))
+        error, kl = F.mse_loss(decoded, x), kl_divergence(mean, log_variance)
         for group in optimizer.param_groups:
             group["lr"] = 4e-3 * min((step + 1) / 50, 1 - step / AE_STEPS)
         optimizer.zero_grad()
@@ -397,7 +398,7 @@ with when_done():
             history[name].append(value.item())
         if step + 1 in (10, 30, 100, 300, AE_STEPS):
             with torch.inference_mode():
-                progress[f"{step + 1} steps"] = small.decoder(small.encoder(unseen[:8])[0])
+                progress[f"{step + 1} steps"] = small.decoder(small.encoder(unseen[:8].to(device))[0]).cpu()
     rows(progress)
     curves(history, xlabel="step", log=True, title="The two terms of the loss")
 
@@ -415,20 +416,20 @@ with when_done():
 # %%
 @torch.inference_mode()
 def encode_all(coder, x, batch=250):
-    """Latents of many pictures. coder: an Autoencoder. x: (N, 3, H, W). Returns (N, latent, H / 4, W / 4)."""
-    return torch.cat([coder.encode(part) for part in x.split(batch)])
+    """Latents of many pictures, on the CPU. coder: an Autoencoder. x: (N, 3, H, W). Returns (N, C, H / 4, W / 4)."""
+    return torch.cat([coder.encode(part.to(coder.scale.device)).cpu() for part in x.split(batch)])
 
 
 @torch.inference_mode()
 def decode_all(coder, z, batch=250):
-    """Pictures of many latents. coder: an Autoencoder. z: (N, latent, H, W). Returns (N, 3, 4 H, 4 W) in [-1, 1]."""
-    return torch.cat([coder.decode(part) for part in z.split(batch)])
+    """Pictures of many latents, on the CPU. coder: an Autoencoder. z: (N, latent, H, W). Returns (N, 3, 4 H, 4 W)."""
+    return torch.cat([coder.decode(part.to(coder.scale.device)).cpu() for part in z.split(batch)])
 
 
 # %%
 with when_done():
     shipped = checkpoints.load("autoencoder")
-    coder = checkpoints.fit(Autoencoder(**shipped["config"]), "autoencoder")
+    coder = checkpoints.fit(Autoencoder(**shipped["config"]), "autoencoder").to(device)
     print(f"{shipped['config']['channels']} channels, {shipped['recipe']['steps']} steps")
     z = encode_all(coder, unseen)  # (N, 4, 8, 8)
     again = decode_all(coder, z)  # (N, 3, 32, 32)
@@ -454,7 +455,7 @@ with when_done():
     lines = {"picture": unseen[:8]}
     lines |= {f"channel {c}": z[:8, c : c + 1] / 2.5 for c in range(z.shape[1])}
     rows(lines)
-    raw = z / coder.scale  # what the encoder made
+    raw = z / coder.scale.cpu()  # what the encoder made
     print(f"deviation of the encoder's latents {raw.std():.3f}, so the scale should be {latent_scale(raw):.3f}")
     print(f"the scale in the checkpoint, from other pictures: {coder.scale:.3f}; deviation after it {z.std():.3f}")
 
@@ -648,7 +649,7 @@ draw_cross_attention()
 #    into heads: $(B, \text{heads}, d, HW)$ with $d = C/\text{heads}$, one column per place, as lab 2's `attention`
 #    wants it.
 # 2. `self.kv(context)` makes keys and values together, $(B, L, 2C)$: first the $C$ channels of the keys, then those of
-#    the values, and in each of them the heads one after the other. Here the places come **before** the channels. A
+#    the values, and in each of them the heads one after the other. Here the words come **before** the channels. A
 #    `reshape` never reorders numbers, so swap these two axes first, $(B, 2C, L)$. Then split:
 #    $(B, 2, \text{heads}, d, L)$.
 # 3. `self.attend(q, k, v)` returns the output $(B, \text{heads}, d, HW)$ and the weights $(B, \text{heads}, HW, L)$.
@@ -924,17 +925,19 @@ def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, z_T=No
     """Draw a picture for each prompt.
 
     prompts: n texts. negative: one text for all, or n. z_T: (n, 4, 8, 8), made from the seed unless given.
-    Returns (n, 3, 32, 32) in [-1, 1].
+    Returns (n, 3, 32, 32) in [-1, 1], on the CPU.
     """
+    where = coder.scale.device
     alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000))  # (1000,)
-    tokens = torch.tensor([tokenise(text) for text in prompts])  # (n, L)
-    away = torch.tensor([tokenise(text) for text in ([negative] if isinstance(negative, str) else negative)])
-    z_T = noises(len(prompts), seed) if z_T is None else z_T
-    made = []
-    for z, words, other in zip(z_T.split(100), tokens.split(100), away.expand_as(tokens).split(100), strict=True):
+    tokens = torch.tensor([tokenise(text) for text in prompts], device=where)  # (n, L)
+    negatives = [negative] if isinstance(negative, str) else negative
+    away = torch.tensor([tokenise(text) for text in negatives], device=where)  # (1, L) or (n, L)
+    z_T = (noises(len(prompts), seed) if z_T is None else z_T).to(where)
+    made, parts = [], list(zip(z_T.split(50), tokens.split(50), away.expand_as(tokens).split(50), strict=True))
+    for z, words, other in tqdm(parts, desc="drawing", disable=len(parts) < 3, leave=False):
         denoise = make_text_denoiser(model, alphas_cumprod, words, other, scale)
         z_0 = ddim_sample(denoise, z, ddim_timesteps(1000, steps), alphas_cumprod)  # (n, 4, 8, 8)
-        made.append(coder.decode(z_0))
+        made.append(coder.decode(z_0).cpu())
     return torch.cat(made)
 
 
@@ -963,7 +966,7 @@ WATCHED = (
 
 with when_done():
     torch.manual_seed(0)
-    young = TextToImage(channels=32)
+    young = TextToImage(channels=32).to(device)
     null = torch.tensor(tokenise(""))
     z_train, tokens = encode_all(coder, painted), torch.tensor([tokenise(text) for text in captions])
     z_test = encode_all(coder, unseen[:200])
@@ -980,7 +983,8 @@ with when_done():
         told = drop_captions(tokens[chosen], u, 0.1, null)
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min((step + 1) / 50, 2 * (1 - step / STEPS), 1)
-        loss = latent_loss(young, z_0, told, t, eps, extract(alphas_cumprod, t, z_0))
+        batch = (z_0, told, t, eps, extract(alphas_cumprod, t, z_0))
+        loss = latent_loss(young, *(part.to(device) for part in batch))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(young.parameters(), 1.0)
@@ -988,8 +992,8 @@ with when_done():
         if step + 1 in looks:
             with torch.inference_mode():
                 for name, words in zip(heard, (own, own.roll(1, 0)), strict=True):
-                    abar_t = extract(alphas_cumprod, t_test, z_test)
-                    heard[name].append(latent_loss(young, z_test, words, t_test, eps_test, abar_t).item())
+                    batch = (z_test, words, t_test, eps_test, extract(alphas_cumprod, t_test, z_test))
+                    heard[name].append(latent_loss(young, *(part.to(device) for part in batch)).item())
         if step + 1 in (looks[0], looks[3], looks[7], looks[-1]):
             stages[f"{step + 1} steps"] = draw(young, coder, WATCHED, steps=10, seed=3)
     rows(stages, titles=[text.removeprefix("a ").replace(" on ", "\non ") for text in WATCHED], scale=1.2)
@@ -1027,7 +1031,7 @@ PROMPTS = (
 
 with when_done():
     shipped = checkpoints.load("text_to_image")
-    model = checkpoints.fit(TextToImage(**shipped["config"]), "text_to_image")
+    model = checkpoints.fit(TextToImage(**shipped["config"]), "text_to_image").to(device)
     print(f"{shipped['config']['channels']} channels, {shipped['recipe']['steps']} steps")
     started = time.perf_counter()
     lines = {f"seed {seed}": draw(model, coder, PROMPTS, seed=seed) for seed in range(3)}
@@ -1035,7 +1039,7 @@ with when_done():
     rows(lines, titles=list(map(str, range(len(PROMPTS)))), scale=1.1)
     for i, prompt in enumerate(PROMPTS):
         print(i, prompt)
-    print(f"{seconds:.2f} seconds per picture, on {torch.get_num_threads()} threads: 20 steps of two calls each")
+    print(f"{seconds:.2f} seconds per picture, on the {device.type}: 20 steps of two calls each")
 
 # %% [markdown]
 # Each column is one prompt, each row other noise. What the words say stays the same down a column. What they leave
@@ -1087,7 +1091,9 @@ with when_done():
     asked = pictures.random_attributes(torch.arange(60) % 10, torch.Generator().manual_seed(4), held_out=False)
     prompts = pictures.captions(asked, seed=4)
     scales = (1.0, 2.0, 3.0, 5.0, 8.0)
-    found = [obeyed(draw(model, coder, prompts, scale=scale, seed=5), asked) for scale in scales]
+    found = []
+    for scale in tqdm(scales, desc="drawing 60 prompts", unit="scale"):
+        found.append(obeyed(draw(model, coder, prompts, scale=scale, seed=5), asked))
     shares = {name: [each[name] for each in found] for name in ("digit", "thickness", "slant", "all")}
     curves(shares, x=scales, xlabel="guidance scale", ylabel="share as asked", title="60 prompts per scale")
 
@@ -1106,18 +1112,18 @@ with when_done():
     wanted = "a red seven on blue"
     unwanted = {
         "(empty)": "",
-        "thin": "a thin red seven on blue",
-        "bold": "a bold red seven on blue",
-        "left": "a red seven leaning left on blue",
+        "not thin": "a thin red seven on blue",
+        "not bold": "a bold red seven on blue",
+        "not left": "a red seven leaning left on blue",
     }
     lines, table = {}, []
     for name, negative in unwanted.items():
-        lines[f"not {name}"] = draw(model, coder, [wanted] * 8, negative, seed=6)
+        lines[name] = draw(model, coder, [wanted] * 8, negative, seed=6)
         seen = pictures.read(draw(model, coder, [wanted] * 24, negative, seed=7), progress=False)  # (24, 6)
         table.append((name, seen[:, pictures.THICKNESS].float().mean(), seen[:, pictures.SLANT].float().mean()))
     rows(lines)
     for name, thickness, slant in table:
-        print(f"not {name:8s} mean thickness {thickness:.2f}, mean slant {slant:.2f}")
+        print(f"{name:14s} mean thickness {thickness:.2f}, mean slant {slant:.2f}")
     print("thickness: 0 thin, 1 medium, 2 bold; slant: 0 left, 1 upright, 2 right")
 
 # %% [markdown]
@@ -1141,13 +1147,15 @@ with when_done(), torch.inference_mode():
     ws = [i / 8 for i in range(9)]
     lines = {}
     for first, last in ways:
-        a, b = model.text(torch.tensor([tokenise(first), tokenise(last)]))[:, None]  # (1, L, width) each
+        a, b = model.text(torch.tensor([tokenise(first), tokenise(last)], device=device))[:, None]  # (1, L, width)
         context = torch.cat([(1 - w) * a + w * b for w in ws])  # (9, L, width)
-        negative = model.text(torch.tensor([tokenise("")]))  # (1, L, width)
+        negative = model.text(torch.tensor([tokenise("")], device=device))  # (1, L, width)
         denoise = make_context_denoiser(model.unet, alphas_cumprod, context, negative, scale=3.0)
-        z_0 = ddim_sample(denoise, noises(1, seed=8).repeat(9, 1, 1, 1), ddim_timesteps(1000, 20), alphas_cumprod)
-        lines[f"{first}\n... {last}"] = coder.decode(z_0)
-    rows(lines, titles=[f"w = {w:.2f}" for w in ws])
+        z_T = noises(1, seed=8).repeat(9, 1, 1, 1).to(device)
+        lines[f"{first}\n... {last}"] = decode_all(
+            coder, ddim_sample(denoise, z_T, ddim_timesteps(1000, 20), alphas_cumprod)
+        )
+    rows(lines, titles=[f"w = {w:g}" for w in ws])
 
 # %% [markdown]
 # Compare the rows. Thickness and slant are quantities, with something in between, and captions named only their ends.
@@ -1202,7 +1210,7 @@ def draw_and_watch(model, coder, prompt, seed=0, steps=20):
     finally:
         for layer in layers:
             layer.attend = attention
-    return picture, torch.stack(maps).mean(0)
+    return picture, torch.stack(maps).mean(0).cpu()
 
 
 def show_maps(prompt, picture, maps):
@@ -1281,7 +1289,7 @@ with when_done():
     print(f"{'share as asked':24s}" + "".join(f"{name:>10s}" for name in columns))
     for name, shares in results.items():
         print(f"{name:24s}" + "".join(f"{shares[column]:10.0%}" for column in columns))
-    print(f"{seconds:.2f} seconds per picture in batches of 100; all: digit, ink, ground, thickness and slant together")
+    print(f"{seconds:.2f} seconds per picture in batches of 50; all: digit, ink, ground, thickness and slant together")
     _, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
     for i, (name, shares) in enumerate(results.items()):
         axis.bar([c + 0.27 * (i - 1) for c in range(len(columns))], shares.values(), width=0.25, label=name)
@@ -1298,7 +1306,8 @@ with when_done():
 #
 # The gap between the second line and the third is the price of novelty. Look at the columns for digit and ink, for that
 # is what was held out. With 200 prompts each, a difference of three or four points is luck. If the two lines hardly
-# differ, the network has learned digit and ink as two things that can be put together, and not as a list of pairs.
+# differ, the network has learned digit and ink as two things that can be put together, and not as a list of pairs. (In
+# the other columns, and so in the last, the third line may even be above the second: the two are of different prompts.)
 #
 # Why could it? Its parts suggest it. The words come as separate vectors, so "red" means much the same beside "zero" as
 # beside "seven". And the colour of a stroke is much the same computation whatever the stroke.
@@ -1319,7 +1328,7 @@ with when_done():
 # %% [markdown]
 # It is said in a sentence, before any work is done, and nothing is guessed. One could have added spare words to the
 # vocabulary that no caption uses. They would have random vectors, never touched by a gradient, and a prompt with one of
-# them would draw something, confidently. The next cell does it: it puts such a vector in the place of "red".
+# them would draw something, without a warning. The next cell does it: it puts such a vector in the place of "red".
 
 # %%
 with when_done(), torch.inference_mode():
@@ -1328,7 +1337,7 @@ with when_done(), torch.inference_mode():
     row = WORDS.index("red")
     before = model.text.token.weight[row].clone()
     for name, seed in (("a new word", 0), ("another", 1)):
-        random = torch.randn(before.shape, generator=torch.Generator().manual_seed(seed))
+        random = torch.randn(before.shape, generator=torch.Generator().manual_seed(seed)).to(device)
         model.text.token.weight[row] = random * before.norm() / random.norm()
         lines[name] = draw(model, coder, [prompt] * 8, seed=12)
     model.text.token.weight[row] = before
@@ -1336,7 +1345,7 @@ with when_done(), torch.inference_mode():
 
 # %% [markdown]
 # Whatever is drawn for the new word means nothing. Its vector is as long as that of "red", and it points somewhere.
-# That a picture comes out is no sign that the prompt was understood.
+# That no error came is no sign that the prompt was understood.
 #
 # ## A question
 #

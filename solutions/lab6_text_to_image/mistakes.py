@@ -214,6 +214,12 @@ def _kl(mean, log_variance):
 
 
 @mistake("kl_divergence")
+def kl_without_gradient(mean, log_variance):
+    """Your divergence is cut off from the encoder (detach, no_grad or item): it would hold nothing together."""
+    return _kl(mean, log_variance).mean().detach()
+
+
+@mistake("kl_divergence")
 def kl_summed(mean, log_variance):
     """You summed over all numbers: here it is their mean."""
     return _kl(mean, log_variance).sum()
@@ -448,7 +454,7 @@ def unknown_is_pad(text, words=right.WORDS, length=right.LENGTH):
 
 @mistake("tokenise")
 def unknown_not_named(text, words=right.WORDS, length=right.LENGTH):
-    """Your ValueError does not say which word is unknown: words.index alone complains without naming it."""
+    """Your ValueError does not say which word is unknown (words.index alone doesn't either): put it in the message."""
     found = re.findall(r"\w+", text.lower())
     if len(found) >= length:
         raise ValueError("too long")
@@ -468,6 +474,13 @@ def start_not_counted(text, words=right.WORDS, length=right.LENGTH):
     ids = _ids(text, words, 100, pad=False)
     if len(ids) - 1 > length:
         raise ValueError("too long")
+    return ids + [words.index("<pad>")] * (length - len(ids))
+
+
+@mistake("tokenise")
+def length_not_checked(text, words=right.WORDS, length=right.LENGTH):
+    """You do not check the length: beside <start> at most length - 1 words fit, so raise a ValueError for more."""
+    ids = _ids(text, words, 100, pad=False)
     return ids + [words.index("<pad>")] * (length - len(ids))
 
 
@@ -782,6 +795,12 @@ def target_swapped(model, z_0, tokens, t, eps, abar_t):
 def sample_swapped(model, z_0, tokens, t, eps, abar_t):
     """You gave q_sample latent and noise in the wrong order: it takes (x_0, abar_t, noise)."""
     return F.mse_loss(model(_noisy(eps, z_0, abar_t), t, tokens), _velocity(z_0, eps, abar_t))
+
+
+@mistake("latent_loss")
+def loss_without_gradient(model, z_0, tokens, t, eps, abar_t):
+    """Your loss is cut off from the network (detach, no_grad or item): nothing would be learned from it."""
+    return F.mse_loss(model(_noisy(z_0, eps, abar_t), t, tokens), _velocity(z_0, eps, abar_t)).detach()
 
 
 @mistake("latent_loss")

@@ -26,7 +26,7 @@ from labdiff.canvas import from_drawing, scribble
 from labdiff.data import digits
 from labdiff.plotting import curves, explore, rows, show
 from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas, q_sample
-from labdiff.reference.lab3_training import eps_from_x0
+from labdiff.reference.lab3_training import bfloat16_is_faster, eps_from_x0
 from labdiff.reference.lab4_sampling import (
     ddim_sample,
     ddim_sigma,
@@ -49,7 +49,7 @@ from labdiff.reference.lab5_guidance import GuidedUNet, make_guided_denoiser, sh
 pad = scribble()
 
 # %% [markdown]
-# Say which digit it is to become, and see what Python got. No canvas above, or a drawing on paper? Put
+# Set `wanted` to the digit that it is to become, and see what Python got. No canvas above, or a drawing on paper? Put
 # `from_drawing("photo.jpg")` in place of `pad.image()`. It takes a PNG or JPEG or an array of any size, finds the ink,
 # and scales and centres it as MNIST's digits are.
 
@@ -67,13 +67,25 @@ show(drawing, scale=1.6)
 # %%
 T = 1000
 alphas_cumprod = compute_alphas_cumprod(cosine_betas(T))  # (T,)
-network = checkpoints.fit(GuidedUNet(**checkpoints.load("guided")["config"]), "guided")
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+network = checkpoints.fit(GuidedUNet(**checkpoints.load("guided")["config"]), "guided").to(device)
+few = torch.zeros(16, 1, 28, 28)
+faster = device.type == "cpu" and bfloat16_is_faster(checkpoints.model(), few, torch.zeros(16, dtype=torch.int64))
 timesteps = ddim_timesteps(T, 20)  # 20 ints, falling from 999 to 0
 
 
 def asked_for(y, scale=1.0):
-    """A denoiser that is asked for the labels y: (B,), int64, from 0 to 9, or 10 for no label."""
-    return make_guided_denoiser(network, alphas_cumprod, y, scale)
+    """A denoiser that is asked for the labels y: (B,), int64, from 0 to 9, or 10 for no label.
+
+    Images go in and come out on the CPU; the network runs where and in the precision in which it is fastest.
+    """
+    denoise = make_guided_denoiser(network, alphas_cumprod, y.to(device), scale)
+
+    def on_the_cpu(x_t, t):
+        with torch.autocast(device.type, torch.bfloat16, enabled=faster):
+            return denoise(x_t.to(device), t).to(x_t)
+
+    return on_the_cpu
 
 
 with torch.inference_mode():
@@ -128,7 +140,7 @@ def strength_timesteps(timesteps, strength):
 
 # %%
 def sdedit_start(x_0, left, alphas_cumprod, noise):
-    """The image that an edit begins with (SDEdit, algorithm 1).
+    """The image that an edit begins with (SDEdit, in its variance-preserving form).
 
     x_0: (B, C, H, W), the image to edit. left: the timesteps that are left, ints, falling; there may be none.
     alphas_cumprod: (T,). noise: (B, C, H, W), standard normal. Returns (B, C, H, W); x_0 itself where none is left.
@@ -187,8 +199,8 @@ with when_done(), torch.inference_mode():
 # %% [markdown]
 # Read the first picture from left to right. Up to 0.5 the angular three stays angular, and only its lines become
 # smooth. From 0.6 on its corners give way to bows. At 0.9 it is a three as others write it. Then the eight walks: at
-# 0.5 they are one digit eight times over, at 0.9 eight digits. The more of the walk is left, the more the noise
-# decides.
+# 0.5 they are one digit eight times over, at 0.9 they differ clearly, and not each is a good one. The more of the walk
+# is left, the more the noise decides.
 #
 # ## Does it obey, and how much is left of yours?
 #
@@ -265,7 +277,8 @@ with when_done(), torch.inference_mode():
 # %% [markdown]
 # Up to half the walk few digits change their class, and they hardly move. Then it turns quickly. Just above 0.7 as many
 # obey as resist; at 0.8 about nine in ten obey, and they have moved three times as far as at 0.5. At 1.0 nothing of the
-# original is left but chance. This is the trade, and no strength gets around it: whatever obeys more has moved further.
+# original is left; what still agrees is chance. This is the trade, and no strength gets around it: whatever obeys more
+# has moved further.
 #
 # Where an image turns depends on what is asked. The thin 1 becomes a 9 at 0.7 already, which needs one more bow. The
 # round 0 that is to be a 4, and the 2 that is to be a 6, still resist there: nearly every stroke of theirs is in the
@@ -348,8 +361,8 @@ with when_done():
 # %% [markdown]
 # With one point the guess never changes, so a step up and the step down are the same line, walked both ways, and five
 # steps bring the image back as well as a thousand. With the Gaussian the guess depends on where you are. The image
-# comes back, but not exactly, and the error falls with the number of steps: roughly as one over that number, which is
-# what an error made anew at each step, of the square of its length, adds up to.
+# comes back, but not exactly, and the error falls with the number of steps: roughly as one over that number. Each of
+# $n$ steps makes an error that goes with the square of its length, $1/n^2$, and $n$ of them add up to $1/n$.
 #
 # Now with the network, on real test digits, asked for their own label. It is asked in the same way up and down.
 
@@ -367,9 +380,7 @@ with when_done(), torch.inference_mode():
         pictures[f"{n} steps"] = back[:10]
         print(f"{n:3d} steps: back within {errors[-1]:.3f}; the noise found has the deviation {x_T.std():.2f}")
     rows(pictures)
-    curves(
-        {"distance": errors}, x=numbers, xlabel="steps", ylabel="distance", title="Inverted and drawn again", log=True
-    )
+    curves({"distance": errors}, x=numbers, xlabel="steps", ylabel="distance", title="Inverted and drawn again")
 
     print("20 steps, with guidance")
     for up, down in ((1, 1), (1, 3), (3, 3), (3, 1)):
@@ -493,8 +504,8 @@ with when_done(), torch.inference_mode():
 # less. In the rows, look at slant and weight. Inversion at 1.0 turns the thin, leaning 1 into a thin, leaning 9 and the
 # fat one into a fat one; SDEdit at 1.0 draws some 9, since it knows nothing of either.
 #
-# The price is that inversion obeys later, at 0.8 in a quarter of the cases where SDEdit obeys in nearly nine of ten.
-# The noise that it found still knows the old digit.
+# The price is that inversion obeys later: at strength 0.8 in a quarter of all cases, SDEdit in nearly nine of ten. The
+# noise that it found still knows the old digit.
 #
 # ## Filling in what is missing
 #
@@ -620,7 +631,7 @@ def repaint(denoise, x_0, mask, timesteps, alphas_cumprod, resamplings=1, eta=1.
 #
 # **Predict before you run.** In the picture below, two of the rows cost about the same number of calls: 20 timesteps
 # with one pass, which are 20 calls, and 10 timesteps with two passes, which are 19. Which calls are better spent?
-# That is, in which row do more of the finished digits belong to their upper halves?
+# That is, in which row do more of the finished digits fit their upper halves?
 #
 # - `"steps"`: 20 timesteps, one pass each;
 # - `"passes"`: 10 timesteps, two passes each;
@@ -684,9 +695,9 @@ with when_done(), torch.inference_mode():
     rows(lines, titles=["known", *(f"fill {i + 1}" for i in range(8))])
 
 # %% [markdown]
-# The half 4 leaves no choice. The half 2 does: it becomes a 2 about as often as a 3, and both are right, since
-# nothing in the known pixels tells them apart. That is what a sampler is for: it does not answer with the mean of the
-# two, which would be a grey blur, but with one or the other.
+# The upper half of the 4 leaves no choice. That of the 2 does: it becomes a 2 about as often as a 3, and both are
+# right, since nothing in the known pixels tells them apart. That is what a sampler is for: it does not answer with the
+# mean of the two, which would be a grey blur, but with one or the other.
 #
 # ## A thousand halves
 #
@@ -781,8 +792,7 @@ with when_done(), torch.inference_mode():
 #
 # - SDEdit noises an image up to a timestep and walks back. `strength` is the share of the walk that is left. It trades
 #   obedience for faithfulness, and where the balance lies depends on the schedule and on the data.
-# - The distance from the original and the share read as asked pull in opposite directions. An editor is better than
-#   another where its whole curve is.
+# - To be obeyed more, an image must move further. One editor is better than another if its whole curve lies above.
 # - A DDIM step with $\eta = 0$ runs both ways: the same mixture, with the level of a noisier timestep. Inversion
 #   finds the noise that belongs to an image, up to an error that shrinks with the number of steps and grows with
 #   guidance.

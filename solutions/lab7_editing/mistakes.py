@@ -217,6 +217,19 @@ def no_roots(x_t, x_0, abar_t, abar_next):
 
 
 @mistake("ddim_inverse_step")
+def noise_taken_out_without_roots(x_t, x_0, abar_t, abar_next):
+    """You took the noise out with abar_t and 1 - abar_t where their square roots belong."""
+    eps = (x_t - abar_t * x_0) / (1 - abar_t)
+    return abar_next.sqrt() * x_0 + (1 - abar_next).sqrt() * eps
+
+
+@mistake("ddim_inverse_step")
+def noisy_image_scaled(x_t, x_0, abar_t, abar_next):
+    """You scaled x_t where the guess x_0 belongs: x_t holds noise already."""
+    return abar_next.sqrt() * x_t + (1 - abar_next).sqrt() * _eps(x_t, x_0, abar_t)
+
+
+@mistake("ddim_inverse_step")
 def levels_swapped(x_t, x_0, abar_t, abar_next):
     """You swapped the two levels: you are at abar_t and land at abar_next."""
     return abar_t.sqrt() * x_0 + (1 - abar_t).sqrt() * _eps(x_t, x_0, abar_next)
@@ -273,6 +286,16 @@ def begins_at_one(step, denoise, x, timesteps, alphas_cumprod):
 
 
 @mistake("ddim_invert")
+def one_step_too_many(step, denoise, x, timesteps, alphas_cumprod):
+    """You take a step more than there are: the image counts as x_t at timesteps[-1], so n entries make n - 1 steps."""
+    abar_t = torch.ones(())
+    for t in timesteps[::-1]:
+        x = step(x, denoise(x, t), abar_t, alphas_cumprod[t])
+        abar_t = alphas_cumprod[t]
+    return x
+
+
+@mistake("ddim_invert")
 def one_step_short(step, denoise, x, timesteps, alphas_cumprod):
     """You stop one step early: the walk ends at timesteps[0], the noisiest."""
     return _climb(step, denoise, x, timesteps[:0:-1], alphas_cumprod)
@@ -314,6 +337,18 @@ def mask_turned_round(x_prev, x_0, mask, abar_prev, noise):
 def clean_pixels_pasted(x_prev, x_0, mask, abar_prev, noise):
     """You pasted the clean original: x_prev is noisy, so the known pixels need noise of the same level (q_sample)."""
     return mask * x_0 + (1 - mask) * x_prev
+
+
+@mistake("combine_known")
+def mixture_noised(x_prev, x_0, mask, abar_prev, noise):
+    """You noised x_prev again, together with the original: only the known pixels need noise."""
+    return _noised(mask * x_0 + (1 - mask) * x_prev, abar_prev, noise)
+
+
+@mistake("combine_known")
+def known_not_scaled(x_prev, x_0, mask, abar_prev, noise):
+    """You added noise to the known pixels and did not scale them: q_sample does both."""
+    return mask * (x_0 + (1 - abar_prev).sqrt() * noise) + (1 - mask) * x_prev
 
 
 @mistake("combine_known")
@@ -448,6 +483,41 @@ def noised_after_every_pass(step, combine, renoise, denoise, x_T, timesteps, alp
 
 
 @mistake("repaint_loop")
+def noised_after_every_pass_to_the_end(step, combine, renoise, denoise, x_T, timesteps, alphas_cumprod, resamplings):
+    """You renoise after the last pass as well, even after the last timestep: renoise only between two passes."""
+    x = x_T
+    for t, after in zip(timesteps, [*timesteps[1:], None], strict=True):
+        abar_t = alphas_cumprod[t]
+        abar_prev = torch.ones_like(abar_t) if after is None else alphas_cumprod[after]
+        for _ in range(resamplings):
+            x = combine(step(x, denoise(x, t), abar_t, abar_prev), abar_prev)
+            x = renoise(x, abar_prev, abar_t)
+    return x
+
+
+@mistake("repaint_loop")
+def one_guess_for_all_passes(step, combine, renoise, denoise, x_T, timesteps, alphas_cumprod, resamplings):
+    """You ask denoise once for all passes: ask it in each of them, since after renoise the image is another one."""
+    guesses = {}
+
+    def asked_once(x, t):
+        if t not in guesses:
+            guesses[t] = denoise(x, t)
+        return guesses[t]
+
+    return _paint(step, combine, renoise, asked_once, x_T, timesteps, alphas_cumprod, resamplings)
+
+
+@mistake("repaint_loop")
+def walk_repeated(step, combine, renoise, denoise, x_T, timesteps, alphas_cumprod, resamplings):
+    """You repeat the whole walk: repeat the passes at each timestep, with renoise between them."""
+    x = x_T
+    for _ in range(resamplings):
+        x = _paint(step, combine, renoise, denoise, x, timesteps, alphas_cumprod, 1)
+    return x
+
+
+@mistake("repaint_loop")
 def renoise_forgotten(step, combine, renoise, denoise, x_T, timesteps, alphas_cumprod, resamplings):
     """You repeat the step without renoise: the image is at abar_prev already, bring it back to abar_t first."""
     return _paint(step, combine, lambda x, abar_prev, abar_t: x, denoise, x_T, timesteps, alphas_cumprod, resamplings)
@@ -558,13 +628,13 @@ def only_whether(edited, original, mask):
 
 @mistake("predict_better_spent")
 def says_steps():
-    """More steps make the walk finer, but what was decided stays: look at the two lines with the same calls."""
+    """More steps make the walk finer, but what was decided stays: look at the two rows with the same calls."""
     return "steps"
 
 
 @mistake("predict_better_spent")
 def says_equal():
-    """The calls are equal, their use is not: compare the two lines with the same calls."""
+    """The calls are equal, their use is not: compare the two rows with the same calls."""
     return "equal"
 
 

@@ -36,11 +36,10 @@ import copy
 import importlib.util
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from labdiff import check, checkpoints, hint, metrics, when_done
-from labdiff.data import digits, to_pixels
+from labdiff import check, checkpoints, hint, when_done
+from labdiff.data import digits
 from labdiff.plotting import curves, rows, show
 from labdiff.reference.lab1_forward import (
     compute_alphas_cumprod,
@@ -55,13 +54,12 @@ from labdiff.reference.lab3_training import (
     diffusion_loss,
     ema_update,
     eps_from_v,
-    eps_from_x0,
     random_timesteps,
     v_target,
     x0_from_eps,
     x0_from_v,
 )
-from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps, fresh_noise, make_denoiser
+from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps, make_denoiser
 from labdiff.reference.lab5_guidance import guided_loss
 
 # %% [markdown]
@@ -185,8 +183,9 @@ with torch.inference_mode():
 def schedule_for(T):
     """DDPM's linear schedule, walked in T steps.
 
-    After any share of the way an image is about as noisy as after the same share of DDPM's 1000 steps: log(abar)
-    agrees within 12 percent. At T = 1000 it is DDPM's schedule (Ho, Jain and Abbeel 2020, section 4).
+    From a quarter of the way on, an image is about as noisy as after the same share of DDPM's 1000 steps: log(abar)
+    agrees within 12 percent. (Before that it is near 0, and a few steps can't match many.) At T = 1000 it is DDPM's
+    schedule (Ho, Jain and Abbeel 2020, section 4).
     T: int, from 100 to 1000. Returns betas (T,), in (0, 1), and their alphas_cumprod (T,), both float32.
     """
     ### BEGIN SOLUTION
@@ -221,16 +220,17 @@ with when_done(), torch.inference_mode():
 
 # %% [markdown]
 # *Read on when the check is green.* The mended schedule follows DDPM's so closely that one curve hides the other, and
-# in 100 steps it draws nearly the digits of 1000. The constants of a schedule belong to one number of steps. With fewer
-# steps they leave the forward process unfinished: at the end a good deal of image is still in $x_T$, while the sampler
-# starts from noise without any. The network takes part of that noise for strokes. A loss curve shows nothing of this,
-# because training never starts from pure noise.
+# with $T = 100$ it draws nearly the digits of $T = 1000$. The constants of a schedule belong to one number of steps.
+# With fewer steps they leave the forward process unfinished: at the end a good deal of image is still in $x_T$, while
+# the sampler starts from noise without any. The network takes part of that noise for strokes. A loss curve shows
+# nothing of this, because training never starts from pure noise.
 #
-# The authors of RFdiffusion were asked why their schedule depends on $T$, and explained it
-# (RosettaCommons/RFdiffusion, issue 141). A pull request to diffusers calls the fixed constants a usability trap
-# (huggingface/diffusers, pull request 12341). Stable Diffusion has a milder form of the same fault, with all the steps
-# that it was made for: its last $\bar\alpha$ is not 0, so it can hardly draw a picture that is very dark or very
-# bright (Lin and others, *Common Diffusion Noise Schedules and Sample Steps are Flawed*, WACV 2024, arXiv:2305.08891).
+# The authors of RFdiffusion were asked why their schedule depends on $T$, and explained it (RosettaCommons/RFdiffusion,
+# issue 141). A pull request to diffusers calls the fixed constants a potential usability trap and scales the larger one
+# alone, which does nearly as well (huggingface/diffusers, pull request 12341; what it says goes wrong with few steps is
+# the reverse of what you saw). Stable Diffusion has a milder form of the same fault, with all the steps that it was
+# made for: its last $\bar\alpha$ is not 0, so it can hardly draw a picture that is very dark or very bright (Lin and
+# others, *Common Diffusion Noise Schedules and Sample Steps are Flawed*, WACV 2024, arXiv:2305.08891).
 #
 # ## Program 2: specks
 #
@@ -387,14 +387,15 @@ with when_done(), torch.inference_mode():
 # rewritten. Its price depends on the schedule. The grain has the deviation $\sqrt{\beta_0}$: with 1000 steps nobody
 # sees it, with 50 it is a veil, and a measure such as the FID notices it before the eye does.
 #
-# That the special case puzzles people shows in the question of a reader of an MNIST implementation, who asks why it is
-# there (TeaPearce/Conditional_Diffusion_MNIST, issue 10). A close relative, a sampler that ends at a noise level above
-# 0, left residual noise in the pictures of Stable Diffusion XL (huggingface/diffusers, issues 6068 and 5689).
+# That this line puzzles people shows in the question of a reader of an MNIST implementation, who asks what its noise is
+# for; the special case is the answer he got (TeaPearce/Conditional_Diffusion_MNIST, issue 10). A close relative, a
+# sampler that ends at a noise level above 0, left residual noise in the pictures of Stable Diffusion XL
+# (huggingface/diffusers, issues 6068 and 5689).
 #
 # ## Program 4: a guess that goes bad
 #
-# The last program of this half turns a prediction of the noise into a guess for the clean image, as samplers of
-# $\varepsilon$-networks do. It keeps the weights as logarithms, which is careful: with long schedules
+# The last program about pictures, for now, turns a prediction of the noise into a guess for the clean image, as
+# samplers of $\varepsilon$-networks do. It keeps the weights as logarithms, which is careful: with long schedules
 # $\bar\alpha_t$ becomes very small, its logarithm doesn't.
 
 
@@ -485,11 +486,13 @@ with when_done(), torch.inference_mode():
     print("mean brightness, from 0 to 1: " + ", ".join(f"{name} {value:.2f}" for name, value in ink.items()))
 
 # %% [markdown]
-# *Read on when the check is green.* The factor is near 1 while there is little noise, and grows without bound at the
-# other end. Without the clamp the program would have failed at once, with enormous values. With the clamp the sampler
-# is fed pictures of noise in its first steps, forgives them as you saw at the top of this lab, and ends at something
-# that passes for a digit, only too fat: compare the brightness. Nothing crashed, and the pictures alone might have sent
-# you to the network. A clamp that works hard is a symptom. The curve above shows how to watch it.
+# *Read on when the check is green.* The factor is $\bar\alpha_t^{-1/2}$: near 1 while there is little noise, and
+# growing without bound at the other end. Without the clamp the program would have failed at once, with enormous values.
+# With the clamp the sampler is fed pictures of noise in its first steps, forgives them as you saw at the top of this
+# lab, and ends at something that at best passes for a digit, and is too fat: compare the brightness. Nothing crashed,
+# and the pictures alone might have sent you to the network. A clamp that works hard is a symptom. The curve above shows
+# how to watch it. Most paper is black, so a share of a third is normal; the sign is the climb towards 100 % where there
+# is much noise.
 #
 # A factor in a logarithm that reaches one term and not the other is easy to write and hard to see. The
 # mirror image of this fault, with the root missing from $1-\bar\alpha_t$, was reported in an implementation of
@@ -714,11 +717,11 @@ def averaged_training(network, step, batches, decay, evaluate, every=1):
 with when_done():
     mended = {f"mended, decay {decay:g}": train_and_average(averaged_training, decay)[1] for decay in (0, 0.98)}
     curves(
-        {"as given, decay 0.98": given["decay 0.98"], **mended},
+        {**mended, "as given, decay 0.98": given["decay 0.98"]},
         x=evaluated,
         xlabel="step",
         ylabel="loss",
-        title="Broken and mended",
+        title="Mended; as given lies on mended, decay 0",
     )
 
 # %% [markdown]
@@ -891,7 +894,7 @@ def a_little_noise(z):
 coding = (coder.encode, coder.decode, shift, scale)
 trips = {
     "picture": looked_at,
-    "decode(encode(x))": coder.decode(coder.encode(looked_at)),
+    "decode(encode(x))": coder.decode(coder.encode(looked_at)).clamp(-1, 1),
     "broken, nothing done": broken_latent_round_trip(looked_at, *coding, lambda z: z),
     "broken, noise added": broken_latent_round_trip(looked_at, *coding, a_little_noise),
 }
@@ -924,7 +927,7 @@ with when_done():
         "mended, noise added": latent_round_trip(looked_at, *coding, a_little_noise),
     }
     rows(trips | mended_trips)
-    wanted = trips["decode(encode(x))"].clamp(-1, 1)
+    wanted = trips["decode(encode(x))"]
     for name, images in (trips | mended_trips).items():
         print(
             f"{name:22s} {(images - wanted).square().mean().sqrt():.3f} away from decode(encode(x)), root mean square"
@@ -932,14 +935,14 @@ with when_done():
 
 # %% [markdown]
 # *Read on when the check is green.* The kind of mistake: **two halves of a convention live in two places**, one beside
-# the encoder and one beside the decoder, and only one of them was written. In `diffusers` the unconditional latent
-# pipeline decoded without undoing the scale (huggingface/diffusers, issue 5166). For an autoencoder that has a shift as
-# well, a training script handled the two wrongly when encoding (issue 8887). In a third program the scale came after
-# decoding instead of before, and its author had not noticed because his scale was close to 1 (priyammaz/PyTorch-
-# Adventures, issue 4). So test such pairs with values that are far from 0 and 1, and test the round trip with a process
-# that does nothing, **before** any network is in it. There is one trap left. Taking the scale out on both sides makes
-# the round trip right and the process wrong, so a second test is needed: measure the deviation of what the process
-# gets.
+# the encoder and one beside the decoder, and only one of them was written. The unconditional latent pipeline of
+# `diffusers` was reported to decode without undoing the scale (huggingface/diffusers, issue 5166). For an autoencoder
+# that has a shift as well, a training script there handled the two wrongly when encoding (issue 8887). In a third
+# program the scale came after decoding instead of before, and its author had not noticed because his scale was close to
+# 1 (priyammaz/PyTorch-Adventures, issue 4). So test such pairs with values that are far from 0 and 1, and test the
+# round trip with a process that does nothing, **before** any network is in it. There is one trap left. Taking the scale
+# out on both sides makes the round trip right and the process wrong, so a second test is needed: measure the deviation
+# of what the process gets.
 #
 # ## Program 8: the loss falls, the samples are noise
 #
@@ -988,7 +991,9 @@ def draw_from_noise_guesses(network):
 
 
 trained_on_broken, broken_losses = fit_points(loss_on_pairs(broken_training_pairs))
-curves({"as given": running_mean(broken_losses)}, xlabel="50 steps", ylabel="loss", title="The loss falls as it should")
+curves(
+    {"as given": running_mean(broken_losses)}, xlabel="step / 50", ylabel="loss", title="The loss falls as it should"
+)
 clouds({"data": [some[:800] for some in inked], "drawn": draw_from_noise_guesses(trained_on_broken)}, names)
 
 # %% [markdown]
@@ -1017,7 +1022,7 @@ def training_pairs(x_0, u, eps, alphas_cumprod):
 with when_done():
     trained_on_mended, mended_losses = fit_points(loss_on_pairs(training_pairs))
     both = {"broken": running_mean(broken_losses), "mended": running_mean(mended_losses)}
-    curves(both, xlabel="50 steps", ylabel="loss", title="Which of them draws digits?")
+    curves(both, xlabel="step / 50", ylabel="loss", title="Which of them draws digits?")
     drawn = {"broken": draw_from_noise_guesses(trained_on_broken), "mended": draw_from_noise_guesses(trained_on_mended)}
     clouds(drawn, names)
 
@@ -1068,7 +1073,7 @@ with when_done():
 # | what you see | likely cause | look first at |
 # | --- | --- | --- |
 # | noise, the loss is fine | training and sampling disagree about $t$ or the target | $x_0$ from one pair |
-# | grey or flat samples | betas of another $T$, $\bar\alpha_T$ far from 0 | `alphas_cumprod[-1]` |
+# | clean but fat or tangled strokes | betas of another $T$, $\bar\alpha_T$ far from 0 | `alphas_cumprod[-1]` |
 # | white specks in black areas | pixels out of range wrap around in uint8 | minimum and maximum before it |
 # | fine grain on good pictures | noise is added at the last step | the step at $t = 0$, an exact denoiser |
 # | good at small $t$, wrong at large $t$ | a factor in $x_0$ from $\varepsilon$, hidden by a clamp | no clamp |

@@ -46,6 +46,13 @@ def scaled_the_wrong_way(T):
 
 
 @mistake("schedule_for")
+def scaled_by_a_whole_number(T):
+    """You scale by 1000 // T, a whole number: at T = 600 it is 1, and nothing changes. Divide without rounding."""
+    scale = 1000 // T
+    return _with(torch.linspace(1e-4 * scale, 0.02 * scale, T))
+
+
+@mistake("schedule_for")
 def scaled_by_the_root(T):
     """You scaled by the square root of 1000 / T: variances add up step by step, so no root belongs there."""
     scale = (1000 / T) ** 0.5
@@ -172,6 +179,13 @@ def ancestral_as_given(denoise, x_T, noise, betas):
     """This is still the program as given: grain remains on the finished digits. Let denoise always return one image,
     and look at what the loop does at its last step."""
     return _ancestral(denoise, x_T, noise, betas, lambda t, beta, abar, before: beta.sqrt())
+
+
+@mistake("sample_ancestral")
+def result_clamped(denoise, x_T, noise, betas):
+    """You clamp the finished image: that hides the grain on black paper only, and it is still there on the strokes.
+    Find the step that puts it there."""
+    return _ancestral(denoise, x_T, noise, betas, lambda t, beta, abar, before: beta.sqrt()).clamp(-1, 1)
 
 
 @mistake("sample_ancestral")
@@ -402,6 +416,22 @@ def averaged_before_the_step(network, step, batches, decay, evaluate, every=1):
 
 
 @mistake("averaged_training")
+def average_begins_late(network, step, batches, decay, evaluate, every=1):
+    """Your average begins with the weights after the first step: copy the starting weights before `step` changes
+    them."""
+    average, seen = None, []
+    for i, batch in enumerate(batches, start=1):
+        step(network, batch)
+        if average is None:
+            average = copy.deepcopy(network)
+        else:
+            ema_update(average, network, decay)
+        if i % every == 0:
+            seen.append(evaluate(average))
+    return average, seen
+
+
+@mistake("averaged_training")
 def average_begins_at_zero(network, step, batches, decay, evaluate, every=1):
     """Your average begins at zero: after few steps it is a network of far too small weights. Begin with the weights
     that the network has before the first step."""
@@ -440,6 +470,12 @@ def kept_ones_dropped(images, labels, order, u, p, null):
     """You drop the labels that should stay and keep the others: with p = 0.1 nine in ten are gone. Dropped is where
     u < p."""
     return images[order], torch.where(u < p, labels[order], null)
+
+
+@mistake("label_dropout_batch")
+def one_label_too_many(images, labels, order, u, p, null):
+    """With p = 0 and u = 0 you drop a label: u can be 0 but never 1, so compare with <, not with <=."""
+    return images[order], labels[order].masked_fill(u <= p, null)
 
 
 @mistake("label_dropout_batch")
@@ -491,6 +527,13 @@ def undone_in_the_wrong_order(x, encode, decode, shift, scale, process):
     """You undo the two steps in the wrong order: what was done last must be undone first, so divide, then shift."""
     z = process((encode(x) - shift) * scale)
     return decode((z + shift) / scale).clamp(-1, 1)
+
+
+@mistake("latent_round_trip")
+def scale_undone_on_pixels(x, encode, decode, shift, scale, process):
+    """You undo the scale after decoding, on pixels: it belongs to the latent, so divide before decode."""
+    z = process((encode(x) - shift) * scale)
+    return (decode(z + shift) / scale).clamp(-1, 1)
 
 
 @mistake("latent_round_trip")
@@ -555,6 +598,21 @@ def flipped_along_the_batch(x_0, u, eps, alphas_cumprod):
     """You flip t along the batch: that tells each image the timestep of another one."""
     t = random_timesteps(u, len(alphas_cumprod))
     return _pairs(x_0, t, eps, alphas_cumprod, told=t.flip(0))
+
+
+@mistake("training_pairs")
+def told_the_mirror_image(x_0, u, eps, alphas_cumprod):
+    """You tell the network T - 1 - t while x_t has the noise of t: mend one of the two, the table or the number."""
+    t = random_timesteps(u, len(alphas_cumprod))
+    return _pairs(x_0, t, eps, alphas_cumprod, told=len(alphas_cumprod) - 1 - t)
+
+
+@mistake("training_pairs")
+def v_for_the_noise(x_0, u, eps, alphas_cumprod):
+    """Your target is v. This network predicts the noise, so the target is eps."""
+    t = random_timesteps(u, len(alphas_cumprod))
+    abar_t = extract(alphas_cumprod, t, x_0)
+    return q_sample(x_0, abar_t, eps), t, abar_t.sqrt() * eps - (1 - abar_t).sqrt() * x_0
 
 
 @mistake("training_pairs")
