@@ -47,9 +47,17 @@ SIBLINGS = """
     parameters buffers
     transpose swapaxes
     amax argmax
+    argmax argmin
+    any all
+    std var
+    log log1p
+    exp expm1
     shape stride
     T mT
     real imag
+    mse_loss l1_loss
+    lower upper
+    deepcopy copy
 """
 
 Replacements = Iterator[ast.AST]
@@ -83,7 +91,7 @@ class Mutant:
 def mutants(definition: Definition, written: Callable[[Path], bool] = lambda path: True) -> list[Mutant]:
     """Every mutant of a definition, each source once, without what does not compile.
 
-    written: whether the node at a path may be changed. Docstrings and annotations never are.
+    written: whether the node at a path may be changed. Docstrings, annotations and the wording of f-strings never are.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Python's compiler, on what makes no sense
@@ -145,7 +153,7 @@ def _nodes(node: ast.AST, path: Path = ()) -> Iterator[tuple[Path, ast.AST]]:
         for i, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if not isinstance(child, ast.AST) or isinstance(child, (ast.expr_context, ast.operator, ast.cmpop)):
                 continue
-            if name == "body" and i == 0 and _is_docstring(child):
+            if (name == "body" and i == 0 and _is_docstring(child)) or isinstance(child, ast.JoinedStr):
                 continue
             yield (*path, (name, i)), child
             yield from _nodes(child, (*path, (name, i)))
@@ -259,11 +267,17 @@ def binary(node: ast.AST, scope: Scope) -> Replacements:
 
 
 def comparison(node: ast.AST, scope: Scope) -> Replacements:
-    """Another comparison."""
-    if isinstance(node, ast.Compare):
-        (op,) = node.ops
+    """Another comparison; one of a chain alone."""
+    if not isinstance(node, ast.Compare):
+        return
+    values = [node.left, *node.comparators]
+    for i, op in enumerate(node.ops):
         others = ORDER if isinstance(op, ORDER) else (OPPOSITE[type(op)],)
-        yield from (_copied(node, ops=[other()]) for other in others if not isinstance(op, other))
+        for other in others:
+            if not isinstance(op, other):
+                yield _copied(node, ops=[*node.ops[:i], other(), *node.ops[i + 1 :]])
+        if len(node.ops) > 1:
+            yield ast.Compare(values[i], [op], [values[i + 1]])
 
 
 def sign(node: ast.AST, scope: Scope) -> Replacements:

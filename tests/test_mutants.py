@@ -33,12 +33,11 @@ from labdiff.exercises import Exercise
 SEEDS = (20_261, 20_262)
 SECONDS = 2.0
 AT_LEAST = 0.98
-LOOKED_AT = exercises.LABS[:4]  # labs whose every uncaught mutant was looked at, and listed below with the reason
-CODE = [e for e in ALL if e.lab in LOOKED_AT and not e.name.startswith("predict_")]
+CODE = [e for e in ALL if not e.name.startswith("predict_")]
 each_exercise = pytest.mark.parametrize("exercise", CODE, ids=lambda e: e.name)
 
 EQUIVALENT = {
-    "the cosine and the square are even, and the sine is odd on both sides of a fraction": """
+    "cosine, square and absolute value are even, and the sine is odd on both sides of a fraction": """
         cosine_betas: f = -torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
         cosine_betas: f = (-torch.cos((u + s) / (1 + s) * math.pi / 2)) ** 2
         cosine_betas: f = torch.cos(-((u + s) / (1 + s) * math.pi / 2)) ** 2
@@ -57,6 +56,16 @@ EQUIVALENT = {
         slerp: theta = -cosine.arccos()
         frechet_distance: return ((b.mean(0) - a.mean(0)).square().sum() + S_a.trace() + S_b.trace() - 2 * roots).item()
         frechet_distance: return ((-(a.mean(0) - b.mean(0))).square().sum() + S_a.trace() + S_b.trace() - 2 * roots).item()
+        guided_loss: return (v_target(x_0, eps, abar_t) - v.float()).square().mean()
+        guided_loss: return (-(v.float() - v_target(x_0, eps, abar_t))).square().mean()
+        kl_divergence: return 0.5 * ((-mean).square() + log_variance.exp() - 1 - log_variance).mean()
+        latent_loss: return F.mse_loss(v_target(z_0, eps, abar_t), model(z_t, t, tokens))
+        edit_distance: return (original - edited).square().mean(dim=(1, 2, 3)).sqrt()
+        edit_distance: return (-(edited - original)).square().mean(dim=(1, 2, 3)).sqrt()
+        known_change: return (-(mask * (edited - original))).abs().max().item()
+        known_change: return (-mask * (edited - original)).abs().max().item()
+        known_change: return (mask * (original - edited)).abs().max().item()
+        known_change: return (mask * -(edited - original)).abs().max().item()
     """,  # noqa: E501
     "only the shape, the dtype or the device of it is used": """
         posterior_variance: previous = torch.cat([torch.ones_like(-alphas_cumprod[:1]), alphas_cumprod[:-1]])
@@ -82,6 +91,58 @@ EQUIVALENT = {
         ddim_loop: abar_prev = torch.ones_like(1 - abar_t) if after is None else alphas_cumprod[after]
         ddim_loop: abar_prev = torch.ones_like(abar_t.sqrt()) if after is None else alphas_cumprod[after]
         slerp: axes = tuple(range(1, b.dim()))
+        guided_loss: abar_t = extract(alphas_cumprod, t, -x_0)
+        guided_loss: abar_t = extract(alphas_cumprod, t, eps)
+        guided_loss: abar_t = extract(alphas_cumprod, t, 1 - x_0)
+        guided_loss: abar_t = extract(alphas_cumprod, t, x_0.sqrt())
+        both_predictions: labels = torch.cat([torch.full_like(-y, null), y])
+        both_predictions: labels = torch.cat([torch.full_like(t, null), y])
+        both_predictions: labels = torch.cat([torch.full_like(1 - y, null), y])
+        rescale_guidance: axes = tuple(range(1, conditional.dim()))
+        guided_guess: both = torch.cat([negative.expand_as(-context), context])
+        guided_guess: both = torch.cat([negative.expand_as(1 - context), context])
+        guided_guess: both = torch.cat([negative.expand_as(context.sqrt()), context])
+        attention_maps: return weights.mean(1).transpose(1, 2).reshape(len(-weights), -1, height, width)
+        attention_maps: return weights.mean(1).transpose(1, 2).reshape(len(1 - weights), -1, height, width)
+        attention_maps: return weights.mean(1).transpose(1, 2).reshape(len(weights.sqrt()), -1, height, width)
+        repaint_loop: abar_prev = torch.ones_like(-abar_t) if after is None else alphas_cumprod[after]
+        repaint_loop: abar_prev = torch.ones_like(1 - abar_t) if after is None else alphas_cumprod[after]
+        repaint_loop: abar_prev = torch.ones_like(abar_t.sqrt()) if after is None else alphas_cumprod[after]
+        picture_of: sheet = torch.zeros(lines * columns, H, W, dtype=torch.uint8, device=pixels.device)
+        sample_ancestral: before = torch.cat([torch.ones_like(-betas[:1]), alphas_cumprod[:-1]])
+        sample_ancestral: before = torch.cat([torch.ones_like(betas[-1:]), alphas_cumprod[:-1]])
+        sample_ancestral: before = torch.cat([torch.ones_like((-betas)[:1]), alphas_cumprod[:-1]])
+        sample_ancestral: before = torch.cat([torch.ones_like(alphas_cumprod[:1]), alphas_cumprod[:-1]])
+        sample_ancestral: before = torch.cat([torch.ones_like((1 - betas)[:1]), alphas_cumprod[:-1]])
+        sample_ancestral: before = torch.cat([torch.ones_like(betas.sqrt()[:1]), alphas_cumprod[:-1]])
+        sample_ancestral: for t in reversed(range(len(-betas))):
+        sample_ancestral: for t in reversed(range(len(noise))):
+        sample_ancestral: for t in reversed(range(len(alphas_cumprod))):
+        sample_ancestral: for t in reversed(range(len(before))):
+        sample_ancestral: for t in reversed(range(len(1 - betas))):
+        sample_ancestral: for t in reversed(range(len(betas.sqrt()))):
+        clean_guess: image_weight = torch.exp(-0.5 * log_abar).to(-x_t)
+        clean_guess: image_weight = torch.exp(-0.5 * log_abar).to(1 - x_t)
+        clean_guess: image_weight = torch.exp(-0.5 * log_abar).to(x_t.sqrt())
+        clean_guess: noise_weight = torch.exp(0.5 * (log_rest - log_abar)).to(-x_t)
+        clean_guess: noise_weight = torch.exp(0.5 * (log_rest - log_abar)).to(image_weight)
+        clean_guess: noise_weight = torch.exp(0.5 * (log_rest - log_abar)).to(1 - x_t)
+        clean_guess: noise_weight = torch.exp(0.5 * (log_rest - log_abar)).to(x_t.sqrt())
+        clean_guess: x_0 = extract(image_weight, t, -x_t) * x_t - extract(noise_weight, t, x_t) * eps
+        clean_guess: x_0 = extract(image_weight, t, eps) * x_t - extract(noise_weight, t, x_t) * eps
+        clean_guess: x_0 = extract(image_weight, t, 1 - x_t) * x_t - extract(noise_weight, t, x_t) * eps
+        clean_guess: x_0 = extract(image_weight, t, x_t.sqrt()) * x_t - extract(noise_weight, t, x_t) * eps
+        clean_guess: x_0 = extract(image_weight, t, x_t) * x_t - extract(noise_weight, t, -x_t) * eps
+        clean_guess: x_0 = extract(image_weight, t, x_t) * x_t - extract(noise_weight, t, eps) * eps
+        clean_guess: x_0 = extract(image_weight, t, x_t) * x_t - extract(noise_weight, t, 1 - x_t) * eps
+        clean_guess: x_0 = extract(image_weight, t, x_t) * x_t - extract(noise_weight, t, x_t.sqrt()) * eps
+        training_pairs: t = random_timesteps(u, len(-alphas_cumprod))
+        training_pairs: t = random_timesteps(u, len(1 - alphas_cumprod))
+        training_pairs: t = random_timesteps(u, len(alphas_cumprod.sqrt()))
+        training_pairs: return (q_sample(x_0, extract(alphas_cumprod, t, -x_0), eps), t, eps)
+        training_pairs: return (q_sample(x_0, extract(alphas_cumprod, t, eps), eps), t, eps)
+        training_pairs: return (q_sample(x_0, extract(alphas_cumprod, t, 1 - x_0), eps), t, eps)
+        training_pairs: return (q_sample(x_0, extract(alphas_cumprod, t, x_0.sqrt()), eps), t, eps)
     """,
     "another name for the same axis, or for the same thing": """
         compute_alphas_cumprod: return torch.cumprod(1 - betas, dim=-1)
@@ -113,6 +174,27 @@ EQUIVALENT = {
         confident_share: return (logits.softmax(dim=1).amax(dim=-1) > threshold).float().mean().item()
         frechet_distance: S_a, S_b = a.mT.cov(), b.T.cov()
         frechet_distance: S_a, S_b = a.T.cov(), b.mT.cov()
+        share_as_asked: return (probabilities.argmax(dim=-1) == y).float().mean().item()
+        manifold_radii: return distance.sort().values[:, k]
+        manifold_radii: return distance.sort(dim=-1).values[:, k]
+        share_inside: return inside.any(dim=-1).float().mean().item()
+        CrossAttention: k, v = self.kv(context).transpose(2, 1).reshape(B, 2, self.heads, C // self.heads, -1).unbind(1)
+        CrossAttention: k, v = self.kv(context).swapaxes(1, 2).reshape(B, 2, self.heads, C // self.heads, -1).unbind(1)
+        attention_maps: return weights.mean(1).transpose(2, 1).reshape(len(weights), -1, height, width)
+        attention_maps: return weights.mean(1).swapaxes(1, 2).reshape(len(weights), -1, height, width)
+        edit_distance: return (edited - original).square().mean(dim=(2, 1, 3)).sqrt()
+        edit_distance: return (edited - original).square().mean(dim=(3, 2, 1)).sqrt()
+        edit_distance: return (edited - original).square().mean(dim=(1, 3, 2)).sqrt()
+        edit_distance: return (edited - original).square().mean(dim=(1, -2, 3)).sqrt()
+        schedule_for: return (betas, torch.cumprod(1 - betas, dim=-1))
+        picture_of: sheet = -torch.zeros(lines * columns, H, W, dtype=torch.uint8, device=images.device)
+        picture_of: sheet[:B] = pixels[:, -1].to(torch.uint8)
+        picture_of: return sheet.reshape(lines, columns, H, W).transpose(2, 1).reshape(lines * H, columns * W)
+        picture_of: return sheet.reshape(lines, columns, H, W).swapaxes(1, 2).reshape(lines * H, columns * W)
+        picture_of: return sheet.reshape(lines, columns, H, W).transpose(1, -2).reshape(lines * H, columns * W)
+        sample_ancestral: alphas_cumprod = torch.cumprod(1 - betas, dim=-1)
+        clean_guess: log_abar = torch.log1p(-betas.double()).cumsum(dim=-1)
+        training_pairs: t = random_timesteps(len(alphas_cumprod), u)
     """,
     "a matrix product of matrices of one number, or of a column and a row": """
         posterior_mean: weight_0 = abar_prev.sqrt() @ beta_t / (1 - abar_t)
@@ -130,8 +212,13 @@ EQUIVALENT = {
         confident_share: return (logits.softmax(dim=1).amax(dim=1) > threshold).double().mean().item()
         frechet_distance: return ((features_a.mean(0) - b.mean(0)).square().sum() + S_a.trace() + S_b.trace() - 2 * roots).item()
         frechet_distance: return ((a.mean(0) - features_b.mean(0)).square().sum() + S_a.trace() + S_b.trace() - 2 * roots).item()
+        share_as_asked: return (probabilities.argmax(dim=1) == y).double().mean().item()
+        guided_loss: return (v - v_target(x_0, eps, abar_t)).square().mean()
+        share_inside: return inside.any(dim=1).double().mean().item()
+        clean_guess: log_abar = torch.log1p(-betas).cumsum(dim=0)
+        clean_guess: log_abar = torch.log1p(-betas.float()).cumsum(dim=0)
     """,  # noqa: E501
-    "the result never leaves [-1, 1], or has no axis": """
+    "the result never leaves [-1, 1], or has no axis of length 1": """
         linear_betas: return torch.linspace(beta_start, beta_end, T).clamp(-1, 1)
         cosine_betas: return (1 - f[1:] / f[:-1]).clamp(max=max_beta).float().clamp(-1, 1)
         compute_alphas_cumprod: return torch.cumprod(1 - betas, dim=0).clamp(-1, 1)
@@ -139,12 +226,24 @@ EQUIVALENT = {
         timestep_embedding: return torch.cat([angles.sin(), angles.cos()], dim=1).clamp(-1, 1)
         ddim_sigma: return (eta * ((1 - abar_prev) / (1 - abar_t)).sqrt() * (1 - abar_t / abar_prev).sqrt()).clamp(-1, 1)
         diffusion_loss: return per_image.mean().squeeze()
+        guided_loss: return (v.float() - v_target(x_0, eps, abar_t)).square().mean().squeeze()
+        manifold_radii: return distance.sort(dim=1).values[:, k].squeeze()
+        kl_divergence: return (0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()).squeeze()
+        latent_scale: return (1 / latents.std()).squeeze()
+        decode_latents: return decoder(z / scale).clamp(-1, 1).clamp(-1, 1)
+        latent_loss: return F.mse_loss(model(z_t, t, tokens), v_target(z_0, eps, abar_t)).squeeze()
+        attention_maps: return weights.mean(1).transpose(1, 2).reshape(len(weights), -1, height, width).clamp(-1, 1)
+        clean_guess: return x_0.clamp(-1, 1).clamp(-1, 1)
+        latent_round_trip: return decode(z / scale + shift).clamp(-1, 1).clamp(-1, 1)
     """,  # noqa: E501
     "it changes only what the answer itself has made": """
         cosine_betas: f = torch.cos(u.add_(s) / (1 + s) * math.pi / 2) ** 2
         ResBlock: h = h.add_(self.time(F.silu(emb))[:, :, None, None])
         loss_by_timestep: return total.div_(count.clamp(min=1))
         ema_update: -average.mul_(decay).add_(current, alpha=1 - decay)
+        sample_ancestral: x = x.add_(betas[t].sqrt() * noise[t])
+        clean_guess: noise_weight = torch.exp(0.5 * log_rest.sub_(log_abar)).to(x_t)
+        averaged_training: -average[name].lerp_(p.detach(), 1 - decay)
     """,
     "the same for every value that may come in": """
         diffusion_loss: def diffusion_loss(prediction, target, weight=1):
@@ -156,6 +255,11 @@ EQUIVALENT = {
         p_sample: return mean + variance.sqrt() * noise if t != 0 else mean
         ddim_loop: for t, after in zip(timesteps, [*timesteps[1:], None]):
         ddim_loop: for t, after in zip(timesteps, [*timesteps[1:], None], strict=False):
+        repaint_loop: for t, after in zip(timesteps, [*timesteps[1:], None]):
+        repaint_loop: for t, after in zip(timesteps, [*timesteps[1:], None], strict=False):
+        repaint_loop: if i != 0:
+        sample_ancestral: if t != 0:
+        averaged_training: if i % every <= 0:
     """,  # noqa: E501
     "a cosine beyond 1 takes the straight line, at -1 no arc is defined, near 0.9995 line and arc agree": """
         slerp: cosine = (a * b).sum(axes, keepdim=True) / lengths
@@ -165,7 +269,7 @@ EQUIVALENT = {
         slerp: return torch.where(cosine >= 0.9995, (1 - w) * a + w * b, arc)
         slerp: return torch.where(cosine.sqrt() > 0.9995, (1 - w) * a + w * b, arc)
     """,
-    "the distance does not depend on the order of the sets, a covariance on no sign and no shift": """
+    "a distance does not depend on the order of the sets, a covariance or a deviation on no sign and no shift": """
         frechet_distance: b, a = features_a.double(), features_b.double()
         frechet_distance: a, b = features_b.double(), features_a.double()
         frechet_distance: S_b, S_a = a.T.cov(), b.T.cov()
@@ -175,16 +279,70 @@ EQUIVALENT = {
         frechet_distance: S_a, S_b = a.T.cov(), (-b).T.cov()
         frechet_distance: S_a, S_b = a.T.cov(), (1 - b).T.cov()
         frechet_distance: roots = torch.linalg.eigvals(S_b @ S_a).sqrt().real.sum()
+        rescale_guidance: ratio = (-conditional).std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
+        rescale_guidance: ratio = (1 - conditional).std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
+        rescale_guidance: ratio = conditional.std(dim=axes, keepdim=True) / (-guided).std(dim=axes, keepdim=True)
+        rescale_guidance: ratio = conditional.std(dim=axes, keepdim=True) / (1 - guided).std(dim=axes, keepdim=True)
+        latent_scale: return 1 / (-latents).std()
+        latent_scale: return 1 / (1 - latents).std()
     """,
     "a tensor of no axes is taken for the number in it": """
         confident_share: return (logits.softmax(dim=1).amax(dim=1) > threshold).float().mean()
         frechet_distance: return (a.mean(0) - b.mean(0)).square().sum() + S_a.trace() + S_b.trace() - 2 * roots
+        share_as_asked: return (probabilities.argmax(dim=1) == y).float().mean()
+        share_inside: return inside.any(dim=1).float().mean()
+        label_information: return -0.5 * torch.trapezoid(snr * gap, snr.log())
+        known_change: return (mask * (edited - original)).abs().max()
+    """,
+    "a mask of 0 and 1 is its own root, and a root keeps the order": """
+        share_as_asked: return (probabilities.sqrt().argmax(dim=1) == y).float().mean().item()
+        share_inside: return inside.sqrt().any(dim=1).float().mean().item()
+        combine_known: return mask.sqrt() * q_sample(x_0, abar_prev, noise) + (1 - mask) * x_prev
+        combine_known: return mask * q_sample(x_0, abar_prev, noise) + (1 - mask.sqrt()) * x_prev
+        known_change: return (mask.sqrt() * (edited - original)).abs().max().item()
+    """,
+    "a message may say more, or less, than the word": """
+        tokenise: raise ValueError(word)
+        tokenise: raise ValueError()
+        tokenise: raise ValueError(unknown_word(word, text))
+        tokenise: raise ValueError(unknown_word(word, found))
+        tokenise: raise ValueError(unknown_word(word, word))
+    """,
+    "a beta_start that is not scaled leaves log(abar) within the 12 percent that the contract grants": """
+        schedule_for: betas = torch.linspace(0.0001 / scale, 0.02 * scale, T)
+        schedule_for: betas = torch.linspace(0.0001 ** scale, 0.02 * scale, T)
+        schedule_for: betas = torch.linspace(0.0001 % scale, 0.02 * scale, T)
+        schedule_for: betas = torch.linspace(0.0001, 0.02 * scale, T)
+    """,
+    "an assignment casts as well": """
+        picture_of: sheet[:B] = pixels[:, 0]
+        picture_of: sheet[:B] = pixels[:, 0].to()
+    """,
+    "the last mean is the last guess, and the last entry is never asked for": """
+        sample_ancestral: return x_0
+        sample_ancestral: before = torch.cat([torch.ones_like(betas[:1]), alphas_cumprod])
+        sample_ancestral: before = torch.cat([torch.ones_like(betas[:1]), alphas_cumprod[:]])
+    """,
+    "a multiple of a number is one of its negative, and its negative is one": """
+        averaged_training: def averaged_training(network, step, batches, decay, evaluate, every=-1):
+        averaged_training: if -(i % every) == 0:
+        averaged_training: if -i % every == 0:
+        averaged_training: if i % -every == 0:
+    """,
+    "nobody asks for the gradient of an average": """
+        averaged_training: average = {name: p.clone() for name, p in network.named_parameters()}
+        averaged_training: average[name].lerp_(p, 1 - decay)
     """,
 }
 
 KNOWN_HOLES = {
-    "the losses are on the device where new tensors are made": """
+    "the inputs are on the device where new tensors are made": """
         loss_by_timestep: total = torch.zeros(bins).index_add(0, index, losses)
+        picture_of: sheet = torch.zeros(lines * columns, H, W, dtype=torch.uint8)
+    """,
+    "the message holds the word, among the others of the prompt": """
+        tokenise: raise ValueError(unknown_word(text, words))
+        tokenise: raise ValueError(unknown_word(found, words))
     """,
 }
 
@@ -328,7 +486,7 @@ def test_every_listed_line_names_an_exercise():
     assert {line.split(":")[0].strip() for line in lines if line.strip()} <= {exercise.name for exercise in CODE}
 
 
-@pytest.mark.parametrize("lab", [*LOOKED_AT, "all labs"])
+@pytest.mark.parametrize("lab", [*exercises.LABS, "all labs"])
 def test_at_least_98_of_100_mutants_are_caught(lab):
     for exercise in CODE:
         survivors(exercise)

@@ -112,6 +112,7 @@ def edit_distance(answer, edited, original):
         "nothing was edited": lambda: answer(edited, edited.clone()),
         "a batch of one": lambda: answer(edited[:1], original[:1]),
         "grey images": lambda: answer(edited[:, :1], original[:, :1]),
+        "further apart than 1": lambda: answer(edited.sign(), -edited),
         "float64 images": lambda: answer(edited.double(), original.double()),
     }
 
@@ -349,7 +350,9 @@ def repaint_loop(answer, x, alphas_cumprod, table, timesteps, unequal):
 
     def combine(x_prev, abar_prev):
         tensors(abar_prev=abar_prev)
-        return torch.cat([abar_prev.sqrt() * 0.5 + (1 - abar_prev) * x_prev[..., :1], x_prev[..., 1:]], -1)
+        known = abar_prev.sqrt() * 0.5 + (1 - abar_prev) * x_prev[..., :1]
+        # the other pixels change with it, else only what the last pass puts in would show in the end
+        return torch.cat([known, x_prev[..., 1:] + 0.4 * known], -1)
 
     def renoise(x_prev, abar_prev, abar_t):
         tensors(abar_prev=abar_prev, abar_t=abar_t)
@@ -390,28 +393,27 @@ def repaint_loop(answer, x, alphas_cumprod, table, timesteps, unequal):
     }
 
 
+def _changed_inputs(draw):
+    original, edited, mask, most = draw.images(3), draw.images(3), _mask(draw, 3), draw.number(2.2, 2.9)
+    # the largest difference is made a negative one, and a hidden pixel differs more
+    edited[:, :, 3, 0] = original[:, :, 3, 0] - most
+    edited[:, :, 5, 1] = original[:, :, 5, 1] + 1.5 * most
+    return {"original": original, "edited": edited, "mask": mask}
+
+
 @LAB.exercise(
     points=1,
     minutes=3,
     difficulty=1,
-    inputs=lambda draw: {
-        "original": draw.images(3),
-        "edited": draw.images(3),
-        "mask": _mask(draw, 3),
-        "most": draw.number(2.2, 2.9),
-    },
+    inputs=_changed_inputs,
     hints=(
         "Only known pixels count. Of their differences, whichever way they go, the largest is asked for.",
         "Multiply the difference by the mask, so that hidden pixels give 0. Then the absolute value, then the maximum.",
         "return (mask * (edited - original)).abs().max().item()",
     ),
 )
-def known_change(answer, original, edited, mask, most):
+def known_change(answer, original, edited, mask):
     """known_change(edited, original, mask) -> a number, 0 where every known pixel was kept"""
-    # the largest difference is made a negative one, and a hidden pixel differs more
-    edited = edited.clone()
-    edited[:, :, 3, 0] = original[:, :, 3, 0] - most
-    edited[:, :, 5, 1] = original[:, :, 5, 1] + 1.5 * most
     painted = torch.where(mask == 1, original, edited)
     return {
         "a changed known pixel": lambda: answer(edited, original, mask),

@@ -89,8 +89,8 @@ def schedule_for(answer, T):
         "every beta, T = 100": between,
         "the end, T = 100": lambda: end(100),
         "the end, T = 600": lambda: end(600),
-        "T = 1000 is DDPM's own, on the way": lambda: along(1000, 0.01),
-        "T = 1000 is DDPM's own, at the end": lambda: end(1000, 0.01),
+        "T = 1000 is DDPM's own, on the way": lambda: along(1000, 0.0005),
+        "T = 1000 is DDPM's own, at the end": lambda: end(1000, 0.0005),
     }
 
 
@@ -131,6 +131,7 @@ def picture_of(answer, images, inside, dark, bright, far):
         "some pixels brighter than white": lambda: answer(bright, 1),
         "pixels far outside": lambda: answer(far, 4),
         "a batch of one": lambda: answer(images[:1], 1),
+        "images one pixel high": lambda: answer(images[:, :, :1], 5),
         "float64 images": lambda: answer(images.double(), 2),
     }
 
@@ -216,7 +217,7 @@ def clean_guess(answer, betas, x_0, eps, tilt, t, wide, wide_eps):
         level = abar[t].reshape(-1, 1, 1, 1)
         return (level.sqrt() * x + (1 - level).sqrt() * eps).to(x.dtype)
 
-    def exact(x, eps, t):
+    def exact(x, eps, t, betas=betas):
         return answer(lambda x_t, t: eps, noisy(x, eps, t), t, betas)
 
     def inexact():
@@ -244,6 +245,7 @@ def clean_guess(answer, betas, x_0, eps, tilt, t, wide, wide_eps):
         "a batch of one": lambda: exact(x_0[2:3], eps[2:3], t[2:3]),
         "images that are not square": lambda: exact(wide, wide_eps, t[1:3]),
         "float64 images": lambda: exact(x_0.double(), eps.double(), t),
+        "float64 betas": lambda: exact(x_0, eps, t, betas.double()),
         "what the network is asked": asked,
     }
 
@@ -279,8 +281,10 @@ def _all_weights(network):
 def averaged_training(answer, batches, x, decay, seed):
     """averaged_training(network, step, batches, decay, evaluate, every) -> network, list of figures"""
 
-    def fresh(dtype=torch.float32):
+    def fresh(dtype=torch.float32, buffer=False):
         network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+        if buffer:
+            network.register_buffer("still", torch.ones(2))
         return given_weights(network, seed).to(x.device, dtype)
 
     def step(network, batch):
@@ -292,8 +296,8 @@ def averaged_training(answer, batches, x, decay, seed):
         with torch.no_grad():
             return network(x.to(next(network.parameters()).dtype)).square().sum().item()
 
-    def run(decay, every=1, some=batches, dtype=torch.float32, step=step):
-        returned = answer(fresh(dtype), step, some, decay, evaluate, every)
+    def run(decay, *every, some=batches, dtype=torch.float32, step=step, buffer=False):
+        returned = answer(fresh(dtype, buffer), step, some, decay, evaluate, *every)
         return (None, None) if returned is None else returned
 
     def walked():
@@ -313,12 +317,14 @@ def averaged_training(answer, batches, x, decay, seed):
     return {
         "the network that comes back": lambda: _all_weights(run(decay)[0]),
         "the figures": lambda: run(decay)[1],
-        "the figures of every second step": lambda: run(decay, every=2)[1],
+        "the figures of every second step": lambda: run(decay, 2)[1],
+        "fewer figures, and none": lambda: [run(decay, 5)[1], run(decay, 7)[1]],
         "decay = 0: no memory of earlier weights": lambda: _all_weights(run(0.0)[0]),
         "decay = 1: nothing is ever taken in": lambda: _all_weights(run(1.0)[0]),
         "the weights that each training step starts from": walked,
         "no batch at all": nothing,
         "float64 weights": lambda: _all_weights(run(decay, dtype=torch.float64)[0]),
+        "a network with a buffer": lambda: _all_weights(run(decay, 3, buffer=True)[0]),
     }
 
 
@@ -356,7 +362,7 @@ def label_dropout_batch(answer, images, labels, order, u, p):
 
     return {
         "a batch": lambda: answer(images, labels, order, u, p, 9),
-        "p = 0 drops none, not even where u = 0": lambda: answer(images, labels, order, u * 0, 0.0, 9),
+        "p = 0 drops none, not even where u = 0": lambda: answer(images, labels, order, u * (u > 0.4), 0.0, 9),
         "p = 1, all dropped": lambda: answer(images, labels, order, u, 1.0, 9),
         "a batch of one": lambda: answer(images, labels, order[:1], u[:1], p, 9),
         "another null label": lambda: answer(images, labels, order, u, p, 25),
@@ -423,6 +429,7 @@ def latent_round_trip(answer, x, gain, offset, shift, scale, push, wide):
         "what decode is given": lambda: seen("decode"),
         "a process that leaves [-1, 1] far behind": lambda: answer(x, encode, decode, shift, scale, lambda z: 4 * z),
         "the average latent": lambda: answer(x, encode, decode, shift, scale, lambda z: 0 * z),
+        "a process that keeps what it returns": lambda: answer(x, encode, decode, shift, scale, lambda z: push),
         "one shift and one scale": lambda: answer(x, encode, decode, *one, nudge),
         "images that are not square": lambda: answer(wide, encode, decode, shift, scale, lambda z: z * 1.2),
         "a batch of one, float64": lambda: answer(
@@ -438,7 +445,7 @@ def _pair_inputs(draw):
         "u": draw.uniform(6),
         "alphas_cumprod": (1 - draw.betas(23)).cumprod(0),
         "images": draw.images(3, 2, 5),
-        "grid": draw.normal(23, 2),
+        "grid": draw.normal(46, 2),
     }
 
 
@@ -471,11 +478,11 @@ def training_pairs(answer, x_0, eps, u, alphas_cumprod, images, grid):
         return {"x_0": (x_t - (1 - abar_t).sqrt() * target) / abar_t.sqrt(), "eps": target}
 
     def often():
-        T = len(alphas_cumprod)
-        returned = answer(grid, (torch.arange(T, device=grid.device) + 0.5) / T, grid.flip(0), alphas_cumprod)
+        n = len(grid)  # two for each timestep
+        returned = answer(grid, (torch.arange(n, device=grid.device) + 0.5) / n, grid.flip(0), alphas_cumprod)
         return None if returned is None else returned[1].sort().values
 
-    ends = torch.tensor([0.001, 0.999], device=u.device)
+    ends = torch.tensor([0, 0.999], device=u.device)
     return {
         "what x_t, t and the target say of x_0": lambda: pairs(x_0, u, eps),
         "each timestep as often as any other": often,

@@ -6,6 +6,7 @@ import re
 import torch
 import torch.nn.functional as F
 from torch import nn
+from tqdm import tqdm
 
 from labdiff import pictures
 from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas, extract, q_sample
@@ -359,8 +360,8 @@ def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, z_T=No
     negatives = [negative] if isinstance(negative, str) else negative
     away = torch.tensor([tokenise(text) for text in negatives], device=where)  # (1, L) or (n, L)
     z_T = (noises(len(prompts), seed) if z_T is None else z_T).to(where)
-    made = []
-    for z, words, other in zip(z_T.split(100), tokens.split(100), away.expand_as(tokens).split(100), strict=True):
+    made, parts = [], list(zip(z_T.split(50), tokens.split(50), away.expand_as(tokens).split(50), strict=True))
+    for z, words, other in tqdm(parts, desc="drawing", disable=len(parts) < 3, leave=False):
         denoise = make_text_denoiser(model, alphas_cumprod, words, other, scale)
         z_0 = ddim_sample(denoise, z, ddim_timesteps(1000, steps), alphas_cumprod)  # (n, 4, 8, 8)
         made.append(coder.decode(z_0).cpu())
