@@ -153,7 +153,7 @@ def sample_prompts(
     steps: int = 20,
     scale: float = 3.0,
     seed: int = 0,
-    eta: float = 0.0,
+    eta: float = 1.0,
 ) -> torch.Tensor:
     """Draw a picture for each prompt with lab 6's networks.
 

@@ -348,10 +348,10 @@ def noises(n, seed=0):
 
 
 @torch.inference_mode()
-def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, z_T=None):
+def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, eta=1.0):
     """Draw a picture for each prompt.
 
-    prompts: n texts. negative: one text for all, or n. z_T: (n, 4, 8, 8), made from the seed unless given.
+    prompts: n texts. negative: one text for all, or n. seed: of all noise; the i-th of n prompts always gets the same.
     Returns (n, 3, 32, 32) in [-1, 1], on the CPU.
     """
     where = coder.scale.device
@@ -359,11 +359,12 @@ def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, z_T=No
     tokens = torch.tensor([tokenise(text) for text in prompts], device=where)  # (n, L)
     negatives = [negative] if isinstance(negative, str) else negative
     away = torch.tensor([tokenise(text) for text in negatives], device=where)  # (1, L) or (n, L)
-    z_T = (noises(len(prompts), seed) if z_T is None else z_T).to(where)
+    z_T = noises(len(prompts), seed).to(where)
+    generator = torch.Generator().manual_seed(seed + 1)
     made, parts = [], list(zip(z_T.split(50), tokens.split(50), away.expand_as(tokens).split(50), strict=True))
     for z, words, other in tqdm(parts, desc="drawing", disable=len(parts) < 3, leave=False):
         denoise = make_text_denoiser(model, alphas_cumprod, words, other, scale)
-        z_0 = ddim_sample(denoise, z, ddim_timesteps(1000, steps), alphas_cumprod)  # (n, 4, 8, 8)
+        z_0 = ddim_sample(denoise, z, ddim_timesteps(1000, steps), alphas_cumprod, eta, generator)  # (n, 4, 8, 8)
         made.append(coder.decode(z_0).cpu())
     return torch.cat(made)
 

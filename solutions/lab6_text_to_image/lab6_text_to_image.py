@@ -882,7 +882,8 @@ def guided_guess(predict, z_t, context, negative, scale):
 #
 # Given: what joins your answers. A denoiser of latents in the form that lab 4's samplers take, and `draw`, from prompts
 # to pictures. Note one difference from lab 4: the guess for $z_0$ is not cut to $[-1, 1]$, because a latent has no
-# bounds.
+# bounds. The sampler gets fresh noise at every step, $\eta = 1$. What an early step got wrong, a later one can then
+# still mend, and more prompts are obeyed.
 
 
 # %%
@@ -921,10 +922,10 @@ def noises(n, seed=0):
 
 
 @torch.inference_mode()
-def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, z_T=None):
+def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, eta=1.0):
     """Draw a picture for each prompt.
 
-    prompts: n texts. negative: one text for all, or n. z_T: (n, 4, 8, 8), made from the seed unless given.
+    prompts: n texts. negative: one text for all, or n. seed: of all noise; the i-th of n prompts always gets the same.
     Returns (n, 3, 32, 32) in [-1, 1], on the CPU.
     """
     where = coder.scale.device
@@ -932,11 +933,12 @@ def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, z_T=No
     tokens = torch.tensor([tokenise(text) for text in prompts], device=where)  # (n, L)
     negatives = [negative] if isinstance(negative, str) else negative
     away = torch.tensor([tokenise(text) for text in negatives], device=where)  # (1, L) or (n, L)
-    z_T = (noises(len(prompts), seed) if z_T is None else z_T).to(where)
+    z_T = noises(len(prompts), seed).to(where)
+    generator = torch.Generator().manual_seed(seed + 1)
     made, parts = [], list(zip(z_T.split(50), tokens.split(50), away.expand_as(tokens).split(50), strict=True))
     for z, words, other in tqdm(parts, desc="drawing", disable=len(parts) < 3, leave=False):
         denoise = make_text_denoiser(model, alphas_cumprod, words, other, scale)
-        z_0 = ddim_sample(denoise, z, ddim_timesteps(1000, steps), alphas_cumprod)  # (n, 4, 8, 8)
+        z_0 = ddim_sample(denoise, z, ddim_timesteps(1000, steps), alphas_cumprod, eta, generator)  # (n, 4, 8, 8)
         made.append(coder.decode(z_0).cpu())
     return torch.cat(made)
 
@@ -1135,7 +1137,8 @@ with when_done():
 # ## Between two prompts
 #
 # A context is a set of vectors, and between vectors one can walk: $(1-w)\,c_a + w\,c_b$, here along a straight line,
-# since a context is no noise and has no sphere to stay on. The noise is the same at every stop.
+# since a context is no noise and has no sphere to stay on. The noise is the same at every stop, and without fresh noise
+# on the way ($\eta = 0$) nothing but the prompt changes.
 
 # %%
 with when_done(), torch.inference_mode():
@@ -1375,7 +1378,9 @@ with when_done(), torch.inference_mode():
 # - Ask for a contradiction, "a red seven on red" or "a three seven on blue". Which word wins? Do the attention maps say
 #   why?
 # - Give a negative prompt that equals the prompt. What must come out, by the formula?
-# - Draw with 5, 10, 20 and 50 steps and read the results with `obeyed`. Where do they stop getting better?
+# - Draw with 5, 10, 20 and 50 steps, with $\eta = 0$ and 1, and read the results with `obeyed`. Where do they stop
+# getting
+#   better?
 # - Compare the vectors of synonyms: `model.text.token.weight` at "bold" and "thick", at "7" and "seven". Nobody told
 #   the network that they mean the same. Is a word's synonym its nearest neighbour?
 # - Set `KL_WEIGHT` to 0 and to 0.01 and train the small autoencoder again. What happens to the reconstructions, to the
