@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -78,11 +79,17 @@ def sample(network: nn.Module, n: int, steps: int, seed: int = 0, eta: float = 1
 
 
 def sample_labels(
-    network: nn.Module, labels: torch.Tensor, steps: int, scale: float = 1.0, seed: int = 0, eta: float = 1.0
+    network: nn.Module,
+    labels: torch.Tensor,
+    steps: int,
+    scale: float | Callable[[int], float] = 1.0,
+    seed: int = 0,
+    eta: float = 1.0,
 ) -> torch.Tensor:
     """Draw a digit for each label with lab 5's network and guidance scale.
 
-    labels: (n,), int64. steps: of DDIM; each is one call of the network where scale is 1, else two.
+    labels: (n,), int64. steps: of DDIM; each is one call of the network where the scale is 1, else two.
+    scale: a number, or a function that takes the timestep and returns one.
     Returns (n, 1, 28, 28) in [-1, 1], on the CPU.
     """
     from labdiff.reference.lab5_guidance import make_guided_denoiser
@@ -116,21 +123,28 @@ def measure_model(network: nn.Module, calls: tuple[int, ...] = (10, 20, 50, 200)
 
 
 def measure_guided(
-    network: nn.Module, settings: tuple[tuple[int, float], ...] = ((50, 1.0), (25, 1.5), (25, 2.0)), n: int = 10_000
+    network: nn.Module,
+    settings: tuple[tuple[int, float, int, int], ...] = ((50, 1.0, 0, 999), (36, 2.0, 300, 680)),
+    n: int = 10_000,
 ) -> Figures:
-    """FID, confident share and share classified as asked, for several (steps, scale), beside the floor.
+    """FID, confident share and share classified as asked, beside the floor.
 
-    With a scale other than 1 a step is two calls of the network.
+    settings: several (steps, scale, low, high); guidance from t = low to t = high, see lab 5's `scale_at`.
     """
+    from labdiff.reference.lab4_sampling import ddim_timesteps
+    from labdiff.reference.lab5_guidance import scale_at
+
     lowest, real = floor(n)
     labels = torch.arange(n) % 10  # (n,)
     figures: Figures = {"n": n, "floor": lowest}
-    for steps, scale in settings:
-        drawn = sample_labels(network, labels, steps, scale, seed=1)
+    for steps, scale, low, high in settings:
+        now = functools.partial(scale_at, scale=scale, low=low, high=high)
+        drawn = sample_labels(network, labels, steps, now, seed=1)
         found = metrics.measure(drawn, real)
+        found["times_floor"] = found["fid"] / lowest["fid"]
         found["as_asked"] = (metrics.look(drawn)[0].argmax(1) == labels).float().mean().item()
-        found["calls"] = steps * (1 if scale == 1 else 2)
-        figures[f"scale {scale:g}, {steps} steps"] = found | {"times_floor": found["fid"] / lowest["fid"]}
+        found["calls"] = sum(1 if now(t) == 1 else 2 for t in ddim_timesteps(1000, steps))
+        figures[f"{steps} steps, scale {scale:g} from t = {low} to {high}"] = found
     return figures
 
 
