@@ -89,15 +89,15 @@ def edit() -> torch.Tensor:
     timesteps = ddim_timesteps(1000, 50)
     scribble = from_strokes(DEFAULT)  # (1, 1, 28, 28)
     three = make_guided_denoiser(network, alphas_cumprod, torch.tensor([3]), 3.0)
-    whole = data.offline_digits()[0][:11]  # (B, 1, 28, 28)
+    whole, labels = (part[:11] for part in data.offline_digits())  # (B, 1, 28, 28) and (B,)
     upper = torch.zeros(1, 1, 28, 28)
     upper[:, :, :14] = 1
-    anything = make_guided_denoiser(network, alphas_cumprod, torch.full((len(whole),), network.null))
+    told = make_guided_denoiser(network, alphas_cumprod, labels)
     with torch.inference_mode():
         generator = torch.Generator().manual_seed(1)
         strengths = [0.1 * i for i in range(1, 11)]
         edits = [sdedit(three, scribble, timesteps, s, alphas_cumprod, 1.0, generator) for s in strengths]
-        filled = repaint(anything, whole, upper, timesteps, alphas_cumprod, 2, 1.0, generator)
+        filled = repaint(told, whole, upper, timesteps, alphas_cumprod, 2, 1.0, generator)
     return _tile(torch.cat([scribble, *edits, upper * (whole + 1) - 1, filled]), len(whole))
 
 
