@@ -819,10 +819,11 @@ with when_done():
     )
 
 # %% [markdown]
-# *Read on when the check is green.* The kind of mistake: **the null condition is never trained**. The network still
-# has a vector for it, the one that it was born with, so it answers something. Guidance multiplies the difference
-# to that answer by the scale. Compare the two losses: the broken training has the **lower** one, because a network that
-# is always told the label has an easier task. A lower loss was no good sign.
+# *Read on when the check is green.* The kind of mistake: **the null condition is never trained**. The network still has
+# a vector for it, the one that it was born with, so it answers something. Guidance multiplies the difference to that
+# answer by the scale. Compare the two losses: the broken training has the **lower** one, because a network that is
+# always told the label has an easier task. A lower loss was no good sign. (At scale 4 the mended strokes are thin and
+# their ends drawn out as well. That is guidance, not a fault.)
 #
 # That a published training leaves the captions undropped while its sampler uses guidance was noted at mlfoundations
 # (open-diffusion, issue 6, where guidance seemed to work all the same, perhaps because what a text encoder makes of the
