@@ -299,7 +299,10 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             shutil.chown(folder, "postgres")
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        subprocess.run([programs / "initdb", "-D", f"{folder}/data", "-U", "grader", "-A", "trust"], **options)
+        unicode = ["--encoding=UTF8", "--locale=C"]  # where the machine says nothing, texts would come back as bytes
+        subprocess.run(
+            [programs / "initdb", "-D", f"{folder}/data", "-U", "grader", "-A", "trust", *unicode], **options
+        )
         start = ["-D", f"{folder}/data", "-l", f"{folder}/log", "-w"]
         subprocess.run([programs / "pg_ctl", *start, "-o", f"-p {port} -k {folder} -h 127.0.0.1", "start"], **options)
         try:

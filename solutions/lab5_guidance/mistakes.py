@@ -702,12 +702,6 @@ def half_and_sign_forgotten(gap, snr):
 
 
 @mistake("label_information")
-def absolute_area(gap, snr):
-    """You took the absolute value of the area: where a label misleads it is negative. Turn the sign round instead."""
-    return abs(0.5 * _area(snr * gap, snr.log()))
-
-
-@mistake("label_information")
 def snr_forgotten(gap, snr):
     """You forgot the factor SNR: over ln SNR the height is SNR times the gap."""
     return -0.5 * _area(gap, snr.log())
