@@ -771,8 +771,8 @@ with when_done():
 #
 # ## How far is it from the shipped network?
 #
-# `model.ckpt` is the same U-Net with the same target, trained for longer; `checkpoints/README.md` says how. Here are both
-# errors in $v$.
+# `model.ckpt` is the same U-Net with the same target, trained for longer; `checkpoints/README.md` says how. Here
+# are both errors in $v$.
 
 # %%
 with when_done():
