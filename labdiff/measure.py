@@ -107,9 +107,14 @@ def floor(n: int = 10_000) -> tuple[Figures, torch.Tensor]:
     """What n training images score against the 10,000 test images, and the features of those, (10000, 128)."""
     test, _ = data.load("mnist", train=False)
     real = metrics.look(test)[1]
-    train, _ = data.load("mnist", train=True)
-    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
-    return metrics.measure(train[chosen], real), real
+    return metrics.measure(_of_training(n)[0], real), real
+
+
+def _of_training(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The n training images of the floor, and their labels."""
+    images, labels = data.load("mnist", train=True)
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:n]
+    return images[chosen], labels[chosen]
 
 
 def measure_model(network: nn.Module, calls: tuple[int, ...] = (10, 20, 50, 200), n: int = 10_000) -> Figures:
@@ -124,18 +129,24 @@ def measure_model(network: nn.Module, calls: tuple[int, ...] = (10, 20, 50, 200)
 
 def measure_guided(
     network: nn.Module,
-    settings: tuple[tuple[int, float, int, int], ...] = ((50, 1.0, 0, 999), (36, 2.0, 300, 680)),
+    settings: tuple[tuple[int, float, int, int], ...] = (
+        (10, 1.0, 0, 999),
+        (20, 1.0, 0, 999),
+        (50, 1.0, 0, 999),
+        (36, 2.0, 300, 680),
+    ),
     n: int = 10_000,
 ) -> Figures:
     """FID, confident share and share classified as asked, beside the floor.
 
+    Asked are the labels of the floor's n training images: an FID compares the shares of the digits as well.
     settings: several (steps, scale, low, high); guidance from t = low to t = high, see lab 5's `scale_at`.
     """
     from labdiff.reference.lab4_sampling import ddim_timesteps
     from labdiff.reference.lab5_guidance import scale_at
 
     lowest, real = floor(n)
-    labels = torch.arange(n) % 10  # (n,)
+    labels = _of_training(n)[1]  # (n,)
     figures: Figures = {"n": n, "floor": lowest}
     for steps, scale, low, high in settings:
         now = functools.partial(scale_at, scale=scale, low=low, high=high)
