@@ -868,7 +868,8 @@ with when_done():
 # %% [markdown]
 # Read it like this, and mind that with 250 digits a difference of 2 or 3 % may be luck.
 #
-# - From 0 to 1 the network begins to listen. **As asked** rises from chance to nearly all, and little is left to gain after that.
+# - From 0 to 1 the network begins to listen. **As asked** rises from chance to nearly all; little is left after
+#   that.
 # - **Precision** rises as well, up to scale 3 or so: doubtful shapes disappear. Then it falls a little. Exaggerated
 #   digits are no longer like real ones.
 # - **Recall** falls all the way. At scale 8 a third of the real digits have no drawn one like them.
@@ -1069,8 +1070,8 @@ with when_done():
 # %% [markdown]
 # More comes out than there is: the theory allows $\ln 10$ and no more. But the theory speaks of the best possible
 # guesses, as in the plane. What a network does worse than that enters here, too. The null label was seen in a fifth of
-# the training at most, and each error that comes from it counts as if the label had helped. The surplus below $t = 600$ is
-# of this kind, since there a label is of hardly any use. Besides, 100 digits per timestep leave some chance in it.
+# the training at most, and each error that comes from it counts as if the label had helped. The surplus below $t = 600$
+# is of this kind, since there a label is of hardly any use. Besides, 100 digits per timestep leave some chance in it.
 #
 # The shape is what matters to us. Nearly all of the information is gained between $t = 600$ and $t = 950$. At the noisy
 # end there is so little signal that nothing is learned, with the label or without. At the clean end the picture itself
@@ -1132,8 +1133,8 @@ with when_done():
         line(f"scale 3 for {name} ({20 + inside})", figures(drawn, everyone))
 
 # %% [markdown]
-# Compare the intervals with scale 1.5 everywhere. All of them get nearly all digits as asked, and each with fewer than 40
-# predictions per digit. From 600 to 850 five guided steps out of twenty are enough: that is where it is decided which
+# Compare the intervals with scale 1.5 everywhere. All of them get nearly all digits as asked, and each with fewer than
+# 40 predictions per digit. From 600 to 850 five guided steps out of twenty are enough: that is where it is decided which
 # digit it will be. Below 600 that is settled, in most cases, and guidance only mends what is still doubtful. So this
 # interval keeps the most variety, and its recall and its FID come nearest to those of scale 1. On ImageNet an interval
 # even had a better FID than guidance everywhere at its best scale.
