@@ -1133,11 +1133,11 @@ with when_done():
         line(f"scale 3 for {name} ({20 + inside})", figures(drawn, everyone))
 
 # %% [markdown]
-# Compare the intervals with scale 1.5 everywhere. All of them get nearly all digits as asked, and each with fewer than
-# 40 predictions per digit. From 600 to 850 five guided steps out of twenty are enough: that is where it is decided
-# which digit it will be. Below 600 that is settled, in most cases, and guidance only mends what is still doubtful. So
-# this interval keeps the most variety, and its recall and its FID come nearest to those of scale 1. On ImageNet an interval
-# even had a better FID than guidance everywhere at its best scale.
+# Compare the intervals with scale 1.5 everywhere. All of them get nearly all digits as asked, and each with fewer
+# than 40 predictions per digit. From 600 to 850 five guided steps out of twenty are enough: that is where it is
+# decided which digit it will be. Below 600 that is settled, in most cases, and guidance only mends what is still
+# doubtful. So this interval keeps the most variety, and its recall and its FID come nearest to those of scale 1. On
+# ImageNet an interval even had a better FID than guidance everywhere at its best scale.
 #
 # ## More to try
 #
