@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 try:
-    from playwright.sync_api import Browser, Page, sync_playwright
+    from playwright.sync_api import Browser, Page, expect, sync_playwright
 except ImportError:
     sync_playwright = None
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECONDS = 1000  # Playwright counts in milliseconds
-STARTING = 60 * SECONDS  # a server's first page, or a kernel's first import of torch
+PATIENCE = 60 * SECONDS  # for a server's first page or a kernel's first import of torch, on a machine that is busy
 
 NEEDED = [
     pytest.mark.browser,
@@ -41,7 +41,8 @@ def page(chromium: Browser, tmp_path: Path) -> Iterator[Page]:
     """A page of a new profile; leaves a screenshot of how the test ended."""
     context = chromium.new_context(viewport={"width": 1280, "height": 1000})
     page = context.new_page()
-    page.set_default_timeout(STARTING)
+    page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
     yield page
     page.screenshot(path=tmp_path / "end.png")
     context.close()

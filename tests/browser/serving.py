@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import STARTING
 
 with contextlib.suppress(ImportError):
     from playwright.sync_api import Locator, Page, expect
@@ -118,4 +117,4 @@ def run_cell(page: Page, cell: Locator) -> None:
     prompt.click()
     page.keyboard.press("Control+Enter")
     expect(prompt).not_to_have_text(before)
-    expect(prompt).to_have_text(re.compile(r"\[\d+\]:"), timeout=STARTING)
+    expect(prompt).to_have_text(re.compile(r"\[\d+\]:"))

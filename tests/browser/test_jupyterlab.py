@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from chromium import NEEDED, SECONDS, STARTING, chromium, page  # noqa: F401, the fixtures that tests here ask for
+from chromium import NEEDED, SECONDS, chromium, page  # noqa: F401, the fixtures that tests here ask for
 from nbformat import NotebookNode
 from serving import code_cell, run_cell, serving
 
@@ -78,8 +78,8 @@ def open_notebook(page: Page, server: str, lab: str) -> None:
     """Open a lab's notebook in a workspace of its own, and wait until its kernel is ready."""
     page.goto(f"{server}/lab/workspaces/{lab}/tree/{lab}/{lab}.ipynb?reset")
     cells = student_notebook(lab).cells
-    expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(len(cells), timeout=STARTING)
-    expect(page.get_by_text(re.compile(r"\| Idle$"))).to_be_visible(timeout=STARTING)
+    expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(len(cells))
+    expect(page.get_by_text(re.compile(r"\| Idle$"))).to_be_visible()
 
 
 def write_into(page: Page, cell: Locator, text: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import nbformat
 import numpy as np
 import pytest
-from chromium import NEEDED, STARTING, chromium, page  # noqa: F401, the fixtures that tests here ask for
+from chromium import NEEDED, chromium, page  # noqa: F401, the fixtures that tests here ask for
 from nbformat.v4 import new_code_cell, new_notebook
 from serving import code_cell, run_cell, serving
 
@@ -58,7 +58,7 @@ def stroke(page: Page, canvas: Locator, *points: tuple[int, int]) -> None:
 def open_notebook(page: Page, address: str) -> Locator:
     """Open the notebook, wait for its kernel, run the cell with the canvas and return it."""
     page.goto(address)
-    expect(page.locator(".jp-Notebook .jp-CodeCell")).to_have_count(2, timeout=STARTING)
+    expect(page.locator(".jp-Notebook .jp-CodeCell")).to_have_count(2)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached")
     show = code_cell(page, "scribble()")
     run_cell(page, show)
