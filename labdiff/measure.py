@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,12 +28,15 @@ def _sample(
 ) -> torch.Tensor:
     """DDIM in batches, with a bar. denoiser_of(slice): the denoiser of these rows. Returns x_0 on the CPU, float32."""
     from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
+    from labdiff.reference.lab3_training import bfloat16_is_faster
     from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps
 
     alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000)).to(device)
     generator = torch.Generator().manual_seed(seed)
     timesteps, drawn, n = ddim_timesteps(1000, steps), [], len(x_T)
-    faster = _faster_in_bfloat16(denoiser_of(slice(0, 16)), x_T[:16].to(device))
+    few, t = x_T[:16].to(device), torch.full((16,), 500)
+    denoise = denoiser_of(slice(0, 16))
+    faster = bfloat16_is_faster(lambda x, t: denoise(x, int(t[0])), few, t)
     with torch.autocast(device.type, torch.bfloat16, enabled=faster):
         for i in tqdm(range(0, n, batch), desc=f"drawing, {steps} steps", leave=False, disable=n <= batch):
             rows = slice(i, i + batch)
@@ -42,21 +44,6 @@ def _sample(
             x_0 = ddim_sample(denoiser_of(rows), x, timesteps, alphas_cumprod, eta, generator)
             drawn.append(x_0.float().cpu())
     return torch.cat(drawn)
-
-
-def _faster_in_bfloat16(denoise: Denoiser, x: torch.Tensor) -> bool:
-    """Whether this machine calls a network clearly faster in bfloat16; tried out."""
-
-    def seconds(enabled: bool) -> float:
-        found = []
-        for _ in range(3):  # the first call also sets things up
-            start = time.perf_counter()
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=enabled):
-                denoise(x, 500).sum().item()
-            found.append(time.perf_counter() - start)
-        return min(found)
-
-    return seconds(True) < 0.9 * seconds(False)
 
 
 def _schedule() -> torch.Tensor:

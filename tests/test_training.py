@@ -13,6 +13,7 @@ import torch
 
 from labdiff import checkpoints, data, pictures, train
 from labdiff.checkpoints import CheckpointError
+from labdiff.reference.lab3_training import bfloat16_is_faster
 from labdiff.reference.lab6_text_to_image import Autoencoder
 
 # A small regression on made data. ARGUMENTS: the file, the batch of each process, the steps. With DIES set, the
@@ -154,6 +155,19 @@ def test_a_finished_checkpoint_is_not_trained_over(here, tmp_path):
     with pytest.raises(CheckpointError, match="exists already"):
         here("model.ckpt")
     assert (tmp_path / "model.ckpt").read_bytes() == before
+
+
+def test_trying_bfloat16_takes_few_images_and_no_backward_pass():
+    """Where a processor lacks it, a backward pass in bfloat16 of a whole batch takes ten seconds."""
+    sizes = set()
+
+    def network(x, t):
+        assert not torch.is_grad_enabled()
+        sizes.add((len(x), len(t)))
+        return x
+
+    bfloat16_is_faster(network, torch.zeros(64, 1, 4, 4), torch.zeros(64, dtype=torch.int64))
+    assert sizes == {(16, 16)}
 
 
 def test_a_gpu_without_enough_memory_says_what_to_lower():

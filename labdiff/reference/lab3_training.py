@@ -156,14 +156,19 @@ class MixedPrecision(nn.Module):
 
 
 def bfloat16_is_faster(network, x, t):
-    """Whether this machine runs a network forward and backward clearly faster in bfloat16; tried out, on a copy."""
-    network = copy.deepcopy(network)
+    """Whether this machine calls a network clearly faster in bfloat16; tried out, on a CPU with 16 images at most.
+
+    network: called with x, (B, C, H, W), and t, (B,). Its gradients are left alone.
+    """
+    if not x.is_cuda:  # where bfloat16 is slow, it is slow enough for 16 images to tell
+        x, t = x[:16], t[:16]
 
     def seconds(enabled):
         best = math.inf
         for _ in range(3):  # the first run also sets things up
             start = time.perf_counter()
-            MixedPrecision(network, enabled)(x, t).float().square().mean().backward()
+            with torch.inference_mode():
+                MixedPrecision(network, enabled)(x, t)
             if x.is_cuda:
                 torch.cuda.synchronize()
             best = min(best, time.perf_counter() - start)
