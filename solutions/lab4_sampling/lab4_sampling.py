@@ -614,7 +614,7 @@ with when_done():
     curves(found, x=sizes, xlabel="number of images", ylabel="FID", title="The FID of perfect digits is not 0")
 
 # %% [markdown]
-# So an FID means nothing without its number of samples. Papers use 50,000. We use 256 to finish in a minute, compare
+# So an FID means nothing without its number of samples. Papers use 50,000. We use 256 to finish in minutes, compare
 # only figures made with 256, and read the line "256 other real digits" as the best that can be reached.
 #
 # ## Quality against number of steps
