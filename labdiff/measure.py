@@ -34,9 +34,8 @@ def _sample(
     alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000)).to(device)
     generator = torch.Generator().manual_seed(seed)
     timesteps, drawn, n = ddim_timesteps(1000, steps), [], len(x_T)
-    few, t = x_T[:16].to(device), torch.full((16,), 500)
-    denoise = denoiser_of(slice(0, 16))
-    faster = bfloat16_is_faster(lambda x, t: denoise(x, int(t[0])), few, t)
+    few, denoise = x_T[:16].to(device), denoiser_of(slice(0, 16))
+    faster = bfloat16_is_faster(lambda x, _: denoise(x, 500), few, few)
     with torch.autocast(device.type, torch.bfloat16, enabled=faster):
         for i in tqdm(range(0, n, batch), desc=f"drawing, {steps} steps", leave=False, disable=n <= batch):
             rows = slice(i, i + batch)
