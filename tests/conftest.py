@@ -20,8 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # Meant for these tests, not for those that they start.
 os.environ.pop("PYTEST_ADDOPTS", None)
 
-# One thread makes small operations repeatable and leaves the other cores to the other tests.
+# One thread makes small operations repeatable and leaves the other cores to the other tests; so it does in the kernels
+# that tests start, which beside a second worker would wait for each other's threads.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
