@@ -21,23 +21,22 @@ def _sample(
     denoiser_of: Callable[[slice], Denoiser],
     x_T: torch.Tensor,
     device: torch.device,
-    steps: int,
+    timesteps: Sequence[int],
     eta: float,
     seed: int,
     batch: int = 250,
 ) -> torch.Tensor:
     """DDIM in batches, with a bar. denoiser_of(slice): the denoiser of these rows. Returns x_0 on the CPU, float32."""
-    from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
     from labdiff.reference.lab3_training import bfloat16_is_faster
-    from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps
+    from labdiff.reference.lab4_sampling import ddim_sample
 
-    alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000)).to(device)
+    alphas_cumprod = _schedule().to(device)
     generator = torch.Generator().manual_seed(seed)
-    timesteps, drawn, n = ddim_timesteps(1000, steps), [], len(x_T)
+    drawn, n = [], len(x_T)
     few, denoise = x_T[:16].to(device), denoiser_of(slice(0, 16))
     faster = bfloat16_is_faster(lambda x, _: denoise(x, 500), few, few)
     with torch.autocast(device.type, torch.bfloat16, enabled=faster):
-        for i in tqdm(range(0, n, batch), desc=f"drawing, {steps} steps", leave=False, disable=n <= batch):
+        for i in tqdm(range(0, n, batch), desc=f"drawing, {len(timesteps)} steps", leave=False, disable=n <= batch):
             rows = slice(i, i + batch)
             x = x_T[rows].to(device, memory_format=torch.channels_last)
             x_0 = ddim_sample(denoiser_of(rows), x, timesteps, alphas_cumprod, eta, generator)
@@ -55,13 +54,25 @@ def _device(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
 
 
-def sample(network: nn.Module, n: int, steps: int, seed: int = 0, eta: float = 1.0) -> torch.Tensor:
-    """Draw n digits by DDIM with a network that predicts v. Returns (n, 1, 28, 28) in [-1, 1], on the CPU."""
+def spaced_timesteps(steps: int, power: float = 1.0) -> list[int]:
+    """Timesteps from 999 to 0, evenly spaced in t ** (1 / power), see lab 4: below 1, more of them lie near 999.
+
+    Where two fall together, the list is shorter than `steps`. With power 1 it is what lab 4's ddim_timesteps returns.
+    """
+    exact = 999 * torch.linspace(1, 0, steps) ** power  # (steps,)
+    return list(dict.fromkeys(exact.round().long().tolist()))
+
+
+def sample(network: nn.Module, n: int, steps: int, seed: int = 0, eta: float = 1.0, power: float = 1.0) -> torch.Tensor:
+    """Draw n digits by DDIM with a network that predicts v, at spaced_timesteps(steps, power).
+
+    Returns (n, 1, 28, 28) in [-1, 1], on the CPU.
+    """
     from labdiff.reference.lab4_sampling import make_denoiser
 
     x_T = torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
     denoise = make_denoiser(network, _schedule())
-    return _sample(lambda rows: denoise, x_T, _device(network), steps, eta, seed + 1)
+    return _sample(lambda rows: denoise, x_T, _device(network), spaced_timesteps(steps, power), eta, seed + 1)
 
 
 def sample_labels(
@@ -71,10 +82,11 @@ def sample_labels(
     scale: float | Callable[[int], float] = 1.0,
     seed: int = 0,
     eta: float = 1.0,
+    power: float = 1.0,
 ) -> torch.Tensor:
     """Draw a digit for each label with lab 5's network and guidance scale.
 
-    labels: (n,), int64. steps: of DDIM; each is one call of the network where the scale is 1, else two.
+    labels: (n,), int64. steps, power: see spaced_timesteps; a step is one call where the scale is 1, else two.
     scale: a number, or a function that takes the timestep and returns one.
     Returns (n, 1, 28, 28) in [-1, 1], on the CPU.
     """
@@ -86,7 +98,7 @@ def sample_labels(
     def denoiser_of(rows: slice) -> Denoiser:
         return make_guided_denoiser(network, schedule, labels[rows].to(where), scale)
 
-    return _sample(denoiser_of, x_T, where, steps, eta, seed + 1)
+    return _sample(denoiser_of, x_T, where, spaced_timesteps(steps, power), eta, seed + 1)
 
 
 def floor(n: int = 10_000) -> tuple[Figures, torch.Tensor]:
@@ -103,44 +115,46 @@ def _of_training(n: int) -> tuple[torch.Tensor, torch.Tensor]:
     return images[chosen], labels[chosen]
 
 
-def measure_model(network: nn.Module, calls: tuple[int, ...] = (10, 20, 50, 200), n: int = 10_000) -> Figures:
+def measure_model(
+    network: nn.Module, calls: tuple[int, ...] = (10, 20, 50, 200), n: int = 10_000, power: float = 0.5
+) -> Figures:
     """FID and confident share of drawn digits for several numbers of calls, beside the floor."""
     lowest, real = floor(n)
-    figures: Figures = {"n": n, "floor": lowest}
+    figures: Figures = {"n": n, "eta": 1.0, "power": power, "floor": lowest}
     for steps in calls:
-        found = metrics.measure(sample(network, n, steps, seed=1), real)
+        found = metrics.measure(sample(network, n, steps, seed=1, power=power), real)
         figures[str(steps)] = found | {"times_floor": found["fid"] / lowest["fid"]}
     return figures
 
 
 def measure_guided(
     network: nn.Module,
-    settings: tuple[tuple[int, float, int, int], ...] = (
-        (10, 1.0, 0, 999),
-        (20, 1.0, 0, 999),
-        (50, 1.0, 0, 999),
-        (36, 2.0, 300, 680),
+    settings: tuple[tuple[int, float, int, int, float], ...] = (
+        (10, 1.0, 0, 999, 0.8),
+        (20, 1.0, 0, 999, 0.8),
+        (50, 1.0, 0, 999, 0.8),
+        (36, 2.0, 300, 680, 1.0),
     ),
     n: int = 10_000,
 ) -> Figures:
     """FID, confident share and share classified as asked, beside the floor.
 
     Asked are the labels of the floor's n training images: an FID compares the shares of the digits as well.
-    settings: several (steps, scale, low, high); guidance from t = low to t = high, see lab 5's `scale_at`.
+    settings: several (steps, scale, low, high, power); guidance from t = low to t = high, see lab 5's `scale_at`.
     """
-    from labdiff.reference.lab4_sampling import ddim_timesteps
     from labdiff.reference.lab5_guidance import scale_at
 
     lowest, real = floor(n)
     labels = _of_training(n)[1]  # (n,)
     figures: Figures = {"n": n, "floor": lowest}
-    for steps, scale, low, high in settings:
+    for steps, scale, low, high, power in settings:
         now = functools.partial(scale_at, scale=scale, low=low, high=high)
-        drawn = sample_labels(network, labels, steps, now, seed=1)
+        drawn = sample_labels(network, labels, steps, now, seed=1, power=power)
         found = metrics.measure(drawn, real)
         found["times_floor"] = found["fid"] / lowest["fid"]
         found["as_asked"] = (metrics.look(drawn)[0].argmax(1) == labels).float().mean().item()
-        found["calls"] = sum(1 if now(t) == 1 else 2 for t in ddim_timesteps(1000, steps))
+        found["calls"] = sum(1 if now(t) == 1 else 2 for t in spaced_timesteps(steps, power))
+        found["power"] = power
         figures[f"{steps} steps, scale {scale:g} from t = {low} to {high}"] = found
     return figures
 
@@ -179,7 +193,7 @@ def sample_prompts(
     def denoiser_of(rows: slice) -> Denoiser:
         return make_text_denoiser(network, schedule, tokens[rows], null, scale)
 
-    z = _sample(denoiser_of, z_T, where, steps, eta, seed + 1)
+    z = _sample(denoiser_of, z_T, where, spaced_timesteps(steps), eta, seed + 1)
     with torch.inference_mode():
         return torch.cat([coder.decode(part.to(where)).cpu() for part in z.split(250)])
 

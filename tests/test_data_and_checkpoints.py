@@ -11,6 +11,7 @@ from labdiff import checkpoints, data, measure, train
 from labdiff.checkpoints import CheckpointError
 from labdiff.data import DataError
 from labdiff.reference.lab2_unet import UNet
+from labdiff.reference.lab4_sampling import ddim_timesteps
 
 SMALL = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "heads": 2}
 
@@ -122,6 +123,20 @@ def test_the_shipped_model_draws_digits_that_the_judge_reads():
     measured = checkpoints.load("model")["figures"]["20"]["confident"]  # on 10,000 digits
     assert confident_share(probabilities.log()) > measured - 4 * (measured * (1 - measured) / drawn) ** 0.5
     assert len(probabilities.argmax(1).unique()) == 10
+
+
+@pytest.mark.parametrize("steps", [10, 20, 36, 50])
+def test_timesteps_are_evenly_spaced_in_a_power_of_t(steps):
+    assert measure.spaced_timesteps(steps) == ddim_timesteps(1000, steps)
+    for power in (0.5, 0.8):
+        spaced = measure.spaced_timesteps(steps, power)
+        assert (len(spaced), spaced[0], spaced[-1]) == (steps, 999, 0)
+        even = [(t / 999) ** (1 / power) for t in spaced]
+        assert even == pytest.approx(torch.linspace(1, 0, steps).tolist(), abs=2e-3)
+
+
+def test_timesteps_that_fall_together_are_visited_once():
+    assert measure.spaced_timesteps(50, power=4.0)[-2:] == [1, 0]
 
 
 def test_the_shipped_checkpoints_hold_their_recipe_and_measured_figures():
