@@ -30,7 +30,7 @@ SETTINGS = {
 }
 
 
-TRIES = 4  # to run a cell
+TRIES = 3  # to run a cell
 
 
 @contextlib.contextmanager
