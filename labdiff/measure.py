@@ -57,7 +57,8 @@ def _device(network: nn.Module) -> torch.device:
 def spaced_timesteps(steps: int, power: float = 1.0) -> list[int]:
     """Timesteps from 999 to 0, evenly spaced in t ** (1 / power), see lab 4: below 1, more of them lie near 999.
 
-    Where two fall together, the list is shorter than `steps`. With power 1 it is what lab 4's ddim_timesteps returns.
+    Where two fall together, the list is shorter than `steps`. With power 1 it is what lab 4's ddim_timesteps returns,
+    but that a value halfway between two timesteps may be rounded the other way.
     """
     exact = 999 * torch.linspace(1, 0, steps) ** power  # (steps,)
     return list(dict.fromkeys(exact.round().long().tolist()))

@@ -128,9 +128,6 @@ def run_cell(page: Page, cell: Locator) -> None:
             expect(prompt).not_to_have_text(before, timeout=PATIENCE / TRIES)
             break
     else:
-        pytest.fail(f"The cell does not run; its prompt remains {before!r}. Dialogs: {dialogs(page)}")
+        dialogs = page.locator(".jp-Dialog").all_inner_texts()
+        pytest.fail(f"The cell does not run; its prompt remains {before!r}. Dialogs: {dialogs}")
     expect(prompt).to_have_text(re.compile(r"\[\d+\]:"))
-
-
-def dialogs(page: Page) -> list[str]:
-    return page.locator(".jp-Dialog").all_inner_texts()
