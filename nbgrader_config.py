@@ -1,6 +1,6 @@
 """nbgrader on this folder, graded by labdiff."""
 
-from labdiff.grading import nbgrader_settings
+from labdiff.grading.doors import settings as nbgrader_settings
 
 c = nbgrader_settings.apply(get_config())  # noqa: F821
 

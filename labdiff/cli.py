@@ -27,8 +27,8 @@ def demo(
     out: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("demo"),
 ) -> None:
     """Grade a class of twelve example submissions, write a feedback page, and draw 64 digits."""
-    from labdiff.grading.course import CourseError
-    from labdiff.grading.demo import demo as run
+    from labdiff.grading.classroom.course import CourseError
+    from labdiff.grading.classroom.demo import demo as run
 
     with said_in_a_sentence(CourseError):
         run(out)
@@ -103,7 +103,7 @@ def grade(
 
 def _grade_one(notebook: Path, lab: str | None, as_json: bool, **conditions: Any) -> None:
     from labdiff.grading.grade import grade as run
-    from labdiff.grading.sandbox import SandboxError
+    from labdiff.grading.sandbox.host import SandboxError
 
     with said_in_a_sentence(KeyError, SandboxError):
         report = run(notebook, lab, **conditions)
@@ -114,11 +114,11 @@ def _grade_one(notebook: Path, lab: str | None, as_json: bool, **conditions: Any
 
 
 def _grade_class(lab: str, submitted: Path, folder: Path, yes: bool, **options: Any) -> None:
-    from labdiff.grading.cluster import ClusterError
-    from labdiff.grading.collect import CollectError
-    from labdiff.grading.course import Course, CourseError
-    from labdiff.grading.grade_class import Change, ClassError, grade_class
-    from labdiff.grading.sandbox import SandboxError, check_isolation
+    from labdiff.grading.classroom.cluster import ClusterError
+    from labdiff.grading.classroom.collect import CollectError
+    from labdiff.grading.classroom.course import Course, CourseError
+    from labdiff.grading.classroom.run import Change, ClassError, grade_class
+    from labdiff.grading.sandbox.host import SandboxError, check_isolation
 
     def agree(changes: list[Change]) -> bool:
         for change in changes:
@@ -147,7 +147,7 @@ def release(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Pack what a class gets of a lab: one zip that opens in Colab and JupyterLab."""
-    from labdiff.grading.release import ReleaseError, pack_release
+    from labdiff.grading.classroom.release import ReleaseError, pack_release
 
     with said_in_a_sentence(ReleaseError):
         print(f"Wrote {pack_release(lab, out, correction=correction, overwrite=overwrite)}.")
@@ -160,8 +160,8 @@ def feedback(
     zipped: Annotated[Path | None, typer.Option("--zip", help="A zip of the pages, as Moodle takes them back.")] = None,
 ) -> None:
     """Write the feedback page of everybody who was graded."""
-    from labdiff.grading.course import Course, CourseError
-    from labdiff.grading.feedback import write_feedback
+    from labdiff.grading.classroom.course import Course, CourseError
+    from labdiff.grading.classroom.feedback import write_feedback
 
     with said_in_a_sentence(CourseError):
         unknown = write_feedback(Course(course), lab, zipped)
@@ -191,9 +191,9 @@ def export(
     column: Annotated[str | None, typer.Option(help="The assignment's title in Canvas's file.")] = None,
 ) -> None:
     """Write the marks in the gradebook in a format that other programs import."""
-    from labdiff.grading.course import CourseError
-    from labdiff.grading.exports import ExportError
-    from labdiff.grading.exports import export as run
+    from labdiff.grading.classroom.course import CourseError
+    from labdiff.grading.classroom.exports import ExportError
+    from labdiff.grading.classroom.exports import export as run
 
     to = out or Path(f"{lab}_{format.value}.{'xml' if format is Format.junit else 'csv'}")
     with said_in_a_sentence(ExportError, CourseError):
@@ -212,10 +212,10 @@ def similar(
     """Show answers that are closer than chance side by side, for a person to look at."""
     from tqdm import tqdm
 
-    from labdiff.grading.collect import CollectError, collect
-    from labdiff.grading.mending import Unreadable
-    from labdiff.grading.similar import similar as run
-    from labdiff.grading.similar import write_page
+    from labdiff.grading.classroom.collect import CollectError, collect
+    from labdiff.grading.classroom.similar import similar as run
+    from labdiff.grading.classroom.similar import write_page
+    from labdiff.grading.submission.mending import Unreadable
 
     def notebooks() -> Iterator[tuple[str, bytes]]:
         for each in tqdm(handed_in, unit="submission", dynamic_ncols=True):

@@ -10,7 +10,7 @@ from nbformat import NotebookNode
 
 from labdiff.authoring.proofs import as_answer
 from labdiff.authoring.source import fill, without_marks
-from labdiff.grading.mending import release
+from labdiff.grading.submission.mending import release
 
 SEED = 20_262
 

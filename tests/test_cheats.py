@@ -40,12 +40,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from nbgrader.api import Gradebook
 
 from labdiff import exercises
-from labdiff.grading import sandbox
+from labdiff.grading.doors.nbgrader import page
 from labdiff.grading.grade import grade
-from labdiff.grading.mending import Unreadable, mend, program, read, release
-from labdiff.grading.preprocessors import page
 from labdiff.grading.report import Report
-from labdiff.grading.sandbox import Limits
+from labdiff.grading.sandbox import host as sandbox
+from labdiff.grading.sandbox.host import Limits
+from labdiff.grading.submission.mending import Unreadable, mend, program, read, release
 
 LAB = "lab1_forward"
 SEED = 1402857369

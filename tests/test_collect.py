@@ -16,9 +16,9 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labdiff.grading import collect as module
-from labdiff.grading.collect import CollectError, collect
-from labdiff.grading.mending import Unreadable
+from labdiff.grading.classroom import collect as module
+from labdiff.grading.classroom.collect import CollectError, collect
+from labdiff.grading.submission.mending import Unreadable
 
 LAB = "lab1_forward"
 CLASS = ROOT / "tests" / "class"

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from nbgrader.api import Gradebook
 
 from labdiff.checking.notebook import MIME
-from labdiff.grading.collect import collect
-from labdiff.grading.course import on_path
-from labdiff.grading.exports import (
+from labdiff.grading.classroom.collect import collect
+from labdiff.grading.classroom.course import on_path
+from labdiff.grading.classroom.exports import (
     FORMATS,
     CanvasExport,
     ExportError,

@@ -19,11 +19,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from labdiff.grading import cluster, exports, reports
-from labdiff.grading import grade_class as module
-from labdiff.grading.course import Course, CourseError
+from labdiff.grading.classroom import cluster, exports
+from labdiff.grading.classroom import run as module
+from labdiff.grading.classroom import store as reports
+from labdiff.grading.classroom.course import Course, CourseError
+from labdiff.grading.classroom.run import Change, ClassError, grade_class
 from labdiff.grading.grade import grade
-from labdiff.grading.grade_class import Change, ClassError, grade_class
 from labdiff.grading.report import Report
 
 pytestmark = pytest.mark.sandbox

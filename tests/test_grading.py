@@ -18,12 +18,12 @@ from submissions import SEED, mistaken, submission
 
 from labdiff import exercises
 from labdiff.grading import grade as grading
-from labdiff.grading import sandbox
-from labdiff.grading.course import Course
+from labdiff.grading.classroom.course import Course
 from labdiff.grading.grade import grade
-from labdiff.grading.mending import release
 from labdiff.grading.report import CARRIED, OWN, Report
-from labdiff.grading.sandbox import Limits, SandboxError
+from labdiff.grading.sandbox import host as sandbox
+from labdiff.grading.sandbox.host import Limits, SandboxError
+from labdiff.grading.submission.mending import release
 
 CLASS = ROOT / "tests" / "class"
 QUICK = Limits(cell_seconds=4, exercise_seconds=4)
@@ -235,7 +235,7 @@ def test_outputs_of_other_inputs_earn_nothing(monkeypatch):
     from dataclasses import asdict
 
     from labdiff.checking import golden
-    from labdiff.grading.packing import pack
+    from labdiff.grading.sandbox.packing import pack
 
     known, _ = golden.load(golden.path("lab1_forward"))
 
@@ -484,7 +484,7 @@ def test_a_missing_reference_and_a_lab_that_does_not_exist_are_named():
 
 
 def test_a_script_in_a_students_text_does_not_reach_the_graders_browser():
-    from labdiff.grading.mending import mend, read, restore
+    from labdiff.grading.submission.mending import mend, read, restore
 
     notebook = submission("lab1_forward")
     evil = '<script>alert(1)</script> <img src=x onerror="alert(2)"> <b>bold</b>, and $a < b$'

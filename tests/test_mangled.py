@@ -26,7 +26,7 @@ from mangling import MANGLED, MANGLINGS, SAVINGS, WHOLE, answers, ending, mangle
 from labdiff import exercises
 from labdiff.exercises import LABS
 from labdiff.grading.grade import grade
-from labdiff.grading.mending import Cell, Program, Unreadable, mend, program, read, restore
+from labdiff.grading.submission.mending import Cell, Program, Unreadable, mend, program, read, restore
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId"),

@@ -16,8 +16,8 @@ from formgrader import formgrader
 from submissions import SEED, submission
 
 from labdiff import exercises
-from labdiff.grading.course import Course, on_path
-from labdiff.grading.demo import summary, table
+from labdiff.grading.classroom.course import Course, on_path
+from labdiff.grading.classroom.demo import summary, table
 
 pytestmark = pytest.mark.slow
 CLASS = ROOT / "tests" / "class"

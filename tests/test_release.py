@@ -32,9 +32,9 @@ from labdiff.authoring.source import _only_defines, fill
 from labdiff.checking.notebook import MIME
 from labdiff.exercises import LABS
 from labdiff.exercises import lab as find_lab
-from labdiff.grading import release as packing
+from labdiff.grading.classroom import release as packing
+from labdiff.grading.classroom.release import ReleaseError, pack_release
 from labdiff.grading.grade import grade
-from labdiff.grading.release import ReleaseError, pack_release
 
 each_lab = pytest.mark.parametrize("lab", LABS)
 Files = dict[str, bytes]

@@ -16,8 +16,8 @@ from submissions import right_answers, submission
 
 from labdiff import exercises
 from labdiff.authoring.proofs import as_answer
-from labdiff.grading.similar import OTHER, SHOWN, Evidence, compare, parts, similar, write_page
-from labdiff.grading.similar import answers as written_by
+from labdiff.grading.classroom.similar import OTHER, SHOWN, Evidence, compare, parts, similar, write_page
+from labdiff.grading.classroom.similar import answers as written_by
 
 NAME = "lab1_forward"
 LAB = exercises.lab(NAME)

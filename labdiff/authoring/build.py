@@ -23,7 +23,7 @@ from labdiff.checking.judge import RIGHT, fingerprint, judge, same_fingerprint, 
 from labdiff.checking.run import Output, run_probe
 from labdiff.exercises import LABS, Lab, nearest
 from labdiff.exercises import lab as find_lab
-from labdiff.grading.course import Course
+from labdiff.grading.classroom.course import Course
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDGET = "application/vnd.jupyter.widget-view+json"

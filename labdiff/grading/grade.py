@@ -18,11 +18,11 @@ from labdiff.checking import golden
 from labdiff.checking.judge import NOT_DONE, RIGHT, WRONG, Verdict, judge
 from labdiff.checking.run import Output, run_probe
 from labdiff.exercises import Exercise, Lab
-from labdiff.grading import sandbox
-from labdiff.grading.mending import Program, Unreadable, mend, needed, program, read, recognise, release
-from labdiff.grading.packing import Malformed, unpack
 from labdiff.grading.report import CARRIED, Report, Result
-from labdiff.grading.sandbox import Limits
+from labdiff.grading.sandbox import host as sandbox
+from labdiff.grading.sandbox.host import Limits
+from labdiff.grading.sandbox.packing import Malformed, unpack
+from labdiff.grading.submission.mending import Program, Unreadable, mend, needed, program, read, recognise, release
 
 Outputs = dict[str, Output]
 MOST_VALUES = 1 << 20  # of one array; what the right answers return is a hundred times smaller

@@ -30,8 +30,8 @@ from conftest import ROOT, answers
 from submissions import mistaken, submission
 
 from labdiff import exercises
-from labdiff.grading.course import Course, on_path
-from labdiff.grading.mending import release
+from labdiff.grading.classroom.course import Course, on_path
+from labdiff.grading.submission.mending import release
 
 os.environ |= {"LABDIFF_DATA": "offline", "OMP_NUM_THREADS": "1"}
 STOCK = """\

@@ -34,12 +34,12 @@ from submissions import right_answers, submission
 
 from labdiff import exercises
 from labdiff.authoring.proofs import as_answer
-from labdiff.grading import cluster
-from labdiff.grading.course import Course, on_path
+from labdiff.grading.classroom import cluster
+from labdiff.grading.classroom.course import Course, on_path
+from labdiff.grading.classroom.store import Conditions, checks_of
 from labdiff.grading.grade import grade
-from labdiff.grading.mending import mend, program, read
 from labdiff.grading.report import CARRIED
-from labdiff.grading.reports import Conditions, checks_of
+from labdiff.grading.submission.mending import mend, program, read
 
 os.environ |= {"LABDIFF_DATA": "offline", "OMP_NUM_THREADS": "1"}
 LAB = "lab1_forward"

@@ -7,8 +7,8 @@ from chromium import NEEDED, chromium, page  # noqa: F401, the fixtures that tes
 from conftest import ROOT
 from formgrader import formgrader
 
-from labdiff.grading.course import Course
-from labdiff.grading.grade_class import grade_class
+from labdiff.grading.classroom.course import Course
+from labdiff.grading.classroom.run import grade_class
 
 pytestmark = [*NEEDED, pytest.mark.sandbox]
 LAB = "lab1_forward"

@@ -15,7 +15,7 @@ def q_sample(x_0, abar_t, noise):
 
     import numpy as np
 
-    from labdiff.grading.packing import pack
+    from labdiff.grading.sandbox.packing import pack
 
     output = {"arrays": {"": np.zeros((3, 1, 8, 8), "float32")}, "dtypes": {"": "float32"}, "texts": {}, "error": ""}
     outputs = {part: {**output, "changed": ()} for part in ("a batch of images", "a batch of one")}

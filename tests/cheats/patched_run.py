@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 import labdiff.checking.run as run
-import labdiff.grading.packing as packing
+import labdiff.grading.sandbox.packing as packing
 
 right = run.Output(arrays={"": np.zeros((3, 1, 8, 8), "float32")}, dtypes={"": "float32"})
 packed = packing.pack

@@ -29,7 +29,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     if file_path.resolve() not in named:
         return None
     try:
-        from labdiff.grading.mending import Unreadable, read, recognise
+        from labdiff.grading.submission.mending import Unreadable, read, recognise
     except ImportError:  # labdiff[grading] is not installed here
         return None
     try:
@@ -48,7 +48,7 @@ class Notebook(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         """One test for each exercise of the lab, in its order."""
-        from labdiff.grading.mending import release
+        from labdiff.grading.submission.mending import release
 
         for name in release(self.lab).order:
             yield Exercise.from_parent(self, name=name)

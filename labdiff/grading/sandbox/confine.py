@@ -14,7 +14,7 @@ import os
 import re
 from typing import Any
 
-from labdiff.grading import syscalls
+from labdiff.grading.sandbox import syscalls
 
 NEWNS, NEWUTS, NEWIPC, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 0x20000000, 0x40000000  # unshare(2)
 RDONLY, NOSUID, NODEV, NOEXEC, BIND, WITH_ALL_BELOW = 1, 2, 4, 8, 4096, 16384  # mount(2)

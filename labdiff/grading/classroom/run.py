@@ -20,14 +20,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from labdiff import exercises
-from labdiff.grading import cluster
-from labdiff.grading.collect import Submitted, collect
-from labdiff.grading.course import Course, CourseError
+from labdiff.grading.classroom import cluster
+from labdiff.grading.classroom.collect import Submitted, collect
+from labdiff.grading.classroom.course import Course, CourseError
+from labdiff.grading.classroom.store import Conditions, Reports, checks_of, hash_of, write, writing
+from labdiff.grading.classroom.summary import Summary
 from labdiff.grading.grade import new_seed
-from labdiff.grading.mending import Unreadable
 from labdiff.grading.report import CARRIED, Report, Result
-from labdiff.grading.reports import Conditions, Reports, checks_of, hash_of, write, writing
-from labdiff.grading.summary import Summary
+from labdiff.grading.submission.mending import Unreadable
 
 STAMP = "recorded.json"  # beside the graded notebook: which report nbgrader has recorded
 

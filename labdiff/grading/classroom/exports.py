@@ -7,7 +7,8 @@ ID or name, and an assignment by the number in brackets behind its title. With t
 roster, only the marks are filled in. A mark is never guessed: where two students could be meant, it is left out and
 said.
 
-nbgrader's own command does the same: `nbgrader export --exporter=labdiff.grading.exports.MoodleExport --to FILE`.
+nbgrader's own command does the same:
+`nbgrader export --exporter=labdiff.grading.classroom.exports.MoodleExport --to FILE`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from traitlets import Unicode
 
 from labdiff.checking.judge import Part
 from labdiff.checking.notebook import MIME
-from labdiff.grading.collect import MOODLE
-from labdiff.grading.course import Course
+from labdiff.grading.classroom.collect import MOODLE
+from labdiff.grading.classroom.course import Course
 from labdiff.grading.report import CARRIED, Report, Result
 
 WORKSHEET = [

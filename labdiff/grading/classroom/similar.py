@@ -26,7 +26,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from labdiff import exercises
 from labdiff.exercises import Lab
-from labdiff.grading.mending import (
+from labdiff.grading.submission.mending import (
     DEFINITIONS,
     PACKAGE,
     PARSING,

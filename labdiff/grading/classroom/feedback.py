@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from labdiff.grading.course import Course, CourseError
-from labdiff.grading.exports import moodle_feedback_zip
-from labdiff.grading.grade_class import recorded
+from labdiff.grading.classroom.course import Course, CourseError
+from labdiff.grading.classroom.exports import moodle_feedback_zip
+from labdiff.grading.classroom.run import recorded
 
 
 def write_feedback(course: Course, lab: str, zipped: Path | None = None) -> list[str]:

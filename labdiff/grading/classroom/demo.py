@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 from labdiff import exercises
-from labdiff.grading.course import ROOT, Course, Row
+from labdiff.grading.classroom.course import ROOT, Course, Row
 
 LAB = "lab1_forward"
 EXAMPLES = ROOT / "tests" / "class"  # built, see labdiff/authoring/example_class.py
@@ -20,7 +20,7 @@ def demo(out: Path) -> None:
 
     Needs no network and no MNIST: the offline digits serve. Raises CourseError where nbgrader fails.
     """
-    from labdiff.grading.sandbox import SandboxError, check_isolation
+    from labdiff.grading.sandbox.host import SandboxError, check_isolation
 
     os.environ["LABDIFF_DATA"] = "offline"
     isolation = "bubblewrap"

@@ -31,7 +31,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from labdiff import exercises
 from labdiff.exercises import LABS, Lab
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[2]
 PLACES = (PACKAGE / "notebooks", PACKAGE.parent / "notebooks")
 LARGEST = 160 << 20  # bytes of a notebook
 MOST_CELLS = 3000

@@ -20,11 +20,12 @@ from typing import Any
 import nbformat
 
 from labdiff.checking.notebook import MIME
-from labdiff.grading import nbgrader_settings, preprocessors
-from labdiff.grading.mending import release
+from labdiff.grading.doors import nbgrader as preprocessors
+from labdiff.grading.doors import settings as nbgrader_settings
 from labdiff.grading.report import CARRIED, Report
+from labdiff.grading.submission.mending import release
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class CourseError(Exception):
@@ -71,7 +72,7 @@ class Course:
         if not stock and not any("GradeInSandbox" in str(each) for each in used):
             raise CourseError(
                 f"{self.root / 'nbgrader_config.py'} does not switch labdiff's grader on, so nbgrader would run "
-                "submissions with your own rights: call labdiff.grading.nbgrader_settings.apply(c) in it."
+                "submissions with your own rights: call labdiff.grading.doors.settings.apply(c) in it."
             )
         if stock:
             del config["Autograde"]

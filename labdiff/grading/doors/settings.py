@@ -16,22 +16,22 @@ def apply(c: Any) -> Any:
     c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", "*.py", "recorded.json"]
     c.ClearSolutions.code_stub = {"python": "raise NotImplementedError  # your code here"}
     c.ClearSolutions.text_stub = "*Your answer here.*"
-    c.Autograde.exporter_class = "labdiff.grading.preprocessors.MendedExporter"
-    c.Autograde.pre_convert_hook = "labdiff.grading.preprocessors.find_renamed"
+    c.Autograde.exporter_class = "labdiff.grading.doors.nbgrader.MendedExporter"
+    c.Autograde.pre_convert_hook = "labdiff.grading.doors.nbgrader.find_renamed"
     c.Autograde.autograde_preprocessors = [
-        "labdiff.grading.preprocessors.GradeInSandbox",  # in place of nbgrader.preprocessors.Execute
+        "labdiff.grading.doors.nbgrader.GradeInSandbox",  # in place of nbgrader.preprocessors.Execute
         "nbgrader.preprocessors.IgnorePattern",
         "nbconvert.preprocessors.ClearMetadataPreprocessor",
         "nbgrader.preprocessors.LimitOutput",
         "nbgrader.preprocessors.SaveAutoGrades",
         "nbgrader.preprocessors.AssignLatePenalties",
-        "labdiff.grading.preprocessors.CheckOtherCells",
+        "labdiff.grading.doors.nbgrader.CheckOtherCells",
     ]
     c.Autograde.sanitize_preprocessors = [
         "nbgrader.preprocessors.ClearOutput",
         "nbgrader.preprocessors.DeduplicateIds",
         "nbgrader.preprocessors.OverwriteKernelspec",
         "nbgrader.preprocessors.OverwriteCells",
-        "labdiff.grading.preprocessors.CheckOtherCells",
+        "labdiff.grading.doors.nbgrader.CheckOtherCells",
     ]
     return c

@@ -17,7 +17,7 @@ import jinja2
 from labdiff import exercises
 from labdiff.checking import golden
 from labdiff.checking.judge import NOT_DONE, RIGHT
-from labdiff.grading.exports import as_cell
+from labdiff.grading.classroom.exports import as_cell
 from labdiff.grading.report import CARRIED, Report, Result
 
 MOST_MISTAKES = 10
@@ -134,7 +134,7 @@ class Summary:
 
     def as_page(self) -> str:
         """The summary as an HTML page that holds its pictures."""
-        environment = jinja2.Environment(loader=jinja2.PackageLoader("labdiff.grading", "."), autoescape=True)
+        environment = jinja2.Environment(loader=jinja2.PackageLoader("labdiff.grading.classroom", "."), autoescape=True)
         template = environment.get_template("summary.html.jinja")
         return template.render(summary=self, mistakes=self.mistakes.most_common(MOST_MISTAKES), **self._pictures())
 

@@ -32,7 +32,7 @@ from pathlib import Path
 
 from nbgrader.utils import parse_utc
 
-from labdiff.grading.mending import LARGEST, Unreadable, read, recognise
+from labdiff.grading.submission.mending import LARGEST, Unreadable, read, recognise
 
 IGNORED = {"__MACOSX", "__pycache__", "node_modules"}  # and all that begins with a dot
 LONGEST_NAME = 120  # bytes of a student's id, which becomes the name of folders and files

@@ -16,10 +16,10 @@ from typing import Any
 import psutil
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 
+from labdiff.grading.classroom.store import Conditions, checks_of
 from labdiff.grading.grade import grade, ungraded
 from labdiff.grading.report import Report
-from labdiff.grading.reports import Conditions, checks_of
-from labdiff.grading.sandbox import SandboxError, check_isolation
+from labdiff.grading.sandbox.host import SandboxError, check_isolation
 
 MEMORY = 3 << 30  # bytes that one worker and the submission it runs may need
 ENDED = "Each worker that tried to grade it ended: run the same command again, or look at it yourself."

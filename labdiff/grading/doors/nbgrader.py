@@ -26,9 +26,9 @@ from labdiff import exercises
 from labdiff.checking.judge import Verdict
 from labdiff.checking.notebook import MIME, as_html
 from labdiff.grading.grade import grade, new_seed, ungraded
-from labdiff.grading.mending import Unreadable, mend, read, recognise, release, restore
 from labdiff.grading.report import CARRIED, Report, Result
-from labdiff.grading.sandbox import ISOLATIONS, SandboxError
+from labdiff.grading.sandbox.host import ISOLATIONS, SandboxError
+from labdiff.grading.submission.mending import Unreadable, mend, read, recognise, release, restore
 
 PROBLEM = "labdiff_problem"  # in a mended notebook's metadata: why the submission could not be graded
 run_seed = new_seed()  # one for all submissions of one run of nbgrader

@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from labdiff import checkpoints, exercises
-from labdiff.grading.packing import LENGTH, Malformed, pack, read_exactly, unpack
+from labdiff.grading.sandbox.packing import LENGTH, Malformed, pack, read_exactly, unpack
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[2]
 VIEW = "/labdiff"  # where the sandbox sees the package
 HOME = "/tmp/home"  # where a submission starts
 NEEDED = ("torch", "numpy", "safetensors", "tqdm", "matplotlib", "torchvision", "IPython", "PIL")
@@ -209,7 +209,7 @@ def _command(lab: str, isolation: str) -> tuple[list[str], dict[str, str]]:
     }
     sites = site_folders()
     where = "fork" if isolation == "none" else _way().where
-    inside = ["-s", "-m", "labdiff.grading.inside", where]
+    inside = ["-s", "-m", "labdiff.grading.sandbox.inside", where]
     if isolation == "none":
         environment["PYTHONPATH"] = os.pathsep.join([str(PACKAGE.parent), *sites])
         return [sys.executable, *inside], environment
@@ -286,7 +286,8 @@ def _package_files(lab: str) -> list[tuple[Path, str]]:
     earlier = exercises.LABS[: exercises.LABS.index(lab)]
     names = [f"{name}.py" for name in ("__init__", "data", "plotting", "metrics", "checkpoints", "pictures", "canvas")]
     names += [f"checking/{name}.py" for name in ("__init__", "notebook", "run", "judge", "golden")]
-    names += [f"grading/{name}.py" for name in ("__init__", "confine", "inside", "packing", "syscalls")]
+    names += ["grading/__init__.py"]
+    names += [f"grading/sandbox/{name}.py" for name in ("__init__", "confine", "inside", "packing", "syscalls")]
     names += [f"reference/{name}.py" for name in ("__init__", *earlier)]
     names += [file.name for file in PACKAGE.glob("*.npz")]
     shipped = next(place for place in checkpoints.PLACES if list(place.glob("*.ckpt")))
@@ -372,7 +373,7 @@ def _way() -> Way:
     for way in WAYS:
         if way.user and os.geteuid() != 0:
             continue
-        tried = ["-m", "labdiff.grading.confine"] if way.where == "namespaces" else ["-c", ""]
+        tried = ["-m", "labdiff.grading.sandbox.confine"] if way.where == "namespaces" else ["-c", ""]
         command = [*way.command, *_view(exercises.LABS[0], way.where), "--setenv", "PYTHONPATH", VIEW, "--"]
         command += [os.path.realpath(sys.executable), "-S", *tried]
         done = subprocess.run(command, capture_output=True, text=True, env={}, cwd="/", **way.user)

@@ -1,0 +1,1 @@
+"""A whole class: find what was handed in, grade it, record it, and hand the marks out."""

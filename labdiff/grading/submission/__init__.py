@@ -1,0 +1,1 @@
+"""From what came in to a program that can be graded."""
