@@ -215,7 +215,7 @@ def similar(
     from labdiff.grading.classroom.collect import CollectError, collect
     from labdiff.grading.classroom.similar import similar as run
     from labdiff.grading.classroom.similar import write_page
-    from labdiff.grading.submission.mending import Unreadable
+    from labdiff.grading.submission.read import Unreadable
 
     def notebooks() -> Iterator[tuple[str, bytes]]:
         for each in tqdm(handed_in, unit="submission", dynamic_ncols=True):

@@ -10,7 +10,7 @@ from nbformat import NotebookNode
 
 from labdiff.authoring.proofs import as_answer
 from labdiff.authoring.source import fill, without_marks
-from labdiff.grading.submission.mending import release
+from labdiff.grading.submission.release import released
 
 SEED = 20_262
 
@@ -25,7 +25,7 @@ def right_answers(lab: str) -> dict[str, str]:
 
 def submission(lab: str, **answers: str) -> NotebookNode:
     """A lab with all answers right but those given here."""
-    return fill(release(lab).notebook, right_answers(lab) | answers)
+    return fill(released(lab).notebook, right_answers(lab) | answers)
 
 
 def mistaken(lab: str, **titles: str) -> NotebookNode:

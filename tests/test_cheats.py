@@ -45,7 +45,10 @@ from labdiff.grading.grade import grade
 from labdiff.grading.report import Report
 from labdiff.grading.sandbox import host as sandbox
 from labdiff.grading.sandbox.host import Limits
-from labdiff.grading.submission.mending import Unreadable, mend, program, read, release
+from labdiff.grading.submission.mend import mend
+from labdiff.grading.submission.program import program
+from labdiff.grading.submission.read import Unreadable, read
+from labdiff.grading.submission.release import released
 
 LAB = "lab1_forward"
 SEED = 1402857369
@@ -57,7 +60,7 @@ WRONG = {
     "posterior_mean": "def posterior_mean(x_0, x_t, beta_t, abar_t, abar_prev):\n    return x_t",
 }
 RIGHT = {name: inspect.getsource(getattr(reference(LAB), name)).rstrip() for name in WRONG}
-MARKED = {c.metadata.nbgrader.grade_id: c for c in release(LAB).notebook.cells if "nbgrader" in c.metadata}
+MARKED = {c.metadata.nbgrader.grade_id: c for c in released(LAB).notebook.cells if "nbgrader" in c.metadata}
 MOST = sum(MARKED[f"check-{name}"].metadata.nbgrader.points for name in WRONG)
 
 # --- the cheats -------------------------------------------------------------------------------
@@ -122,7 +125,7 @@ def with_answer(name: str, answer: str) -> NotebookNode:
 
 def text(cells: list[NotebookNode]) -> bytes:
     """Cells as the text of a notebook with the release's metadata."""
-    return nbformat.writes(new_notebook(cells=cells, metadata=copy.deepcopy(release(LAB).notebook.metadata))).encode()
+    return nbformat.writes(new_notebook(cells=cells, metadata=copy.deepcopy(released(LAB).notebook.metadata))).encode()
 
 
 def answered(answers: dict[str, str], *more: NotebookNode) -> bytes:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from labdiff.grading.classroom import collect as module
 from labdiff.grading.classroom.collect import CollectError, collect
-from labdiff.grading.submission.mending import Unreadable
+from labdiff.grading.submission.read import Unreadable
 
 LAB = "lab1_forward"
 CLASS = ROOT / "tests" / "class"

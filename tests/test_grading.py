@@ -23,7 +23,7 @@ from labdiff.grading.grade import grade
 from labdiff.grading.report import CARRIED, OWN, Report
 from labdiff.grading.sandbox import host as sandbox
 from labdiff.grading.sandbox.host import Limits, SandboxError
-from labdiff.grading.submission.mending import release
+from labdiff.grading.submission.release import released
 
 CLASS = ROOT / "tests" / "class"
 QUICK = Limits(cell_seconds=4, exercise_seconds=4)
@@ -210,7 +210,7 @@ def test_wrong_work_on_a_wrong_answer_earns_nothing():
 
 @pytest.mark.sandbox
 def test_an_answer_that_was_not_written_is_not_carried_forward():
-    stub = next(c.source for c in release("lab2_unet").notebook.cells if c.source.startswith("class UNet"))
+    stub = next(c.source for c in released("lab2_unet").notebook.cells if c.source.startswith("class UNet"))
     report = grade(submission("lab2_unet", TimeMLP=BROKEN, UNet=stub), seed=SEED)
     assert {result.name: result.status for result in report.exercises}["UNet"] == "not done"
 
@@ -484,7 +484,9 @@ def test_a_missing_reference_and_a_lab_that_does_not_exist_are_named():
 
 
 def test_a_script_in_a_students_text_does_not_reach_the_graders_browser():
-    from labdiff.grading.submission.mending import mend, read, restore
+    from labdiff.grading.submission.mend import mend
+    from labdiff.grading.submission.read import read
+    from labdiff.grading.submission.restore import restore
 
     notebook = submission("lab1_forward")
     evil = '<script>alert(1)</script> <img src=x onerror="alert(2)"> <b>bold</b>, and $a < b$'

@@ -26,7 +26,10 @@ from mangling import MANGLED, MANGLINGS, SAVINGS, WHOLE, answers, ending, mangle
 from labdiff import exercises
 from labdiff.exercises import LABS
 from labdiff.grading.grade import grade
-from labdiff.grading.submission.mending import Cell, Program, Unreadable, mend, program, read, restore
+from labdiff.grading.submission.mend import mend
+from labdiff.grading.submission.program import Program, program
+from labdiff.grading.submission.read import Cell, Unreadable, read
+from labdiff.grading.submission.restore import restore
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId"),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from labdiff.exercises import find, lab
-from labdiff.grading.submission.mending import needed
+from labdiff.grading.submission.syntax import needed
 
 Answer = TypeVar("Answer", bound=Callable[..., Any])
 

@@ -22,7 +22,11 @@ from labdiff.grading.report import CARRIED, Report, Result
 from labdiff.grading.sandbox import host as sandbox
 from labdiff.grading.sandbox.host import Limits
 from labdiff.grading.sandbox.packing import Malformed, unpack
-from labdiff.grading.submission.mending import Program, Unreadable, mend, needed, program, read, recognise, release
+from labdiff.grading.submission.mend import mend
+from labdiff.grading.submission.program import Program, program
+from labdiff.grading.submission.read import Unreadable, read
+from labdiff.grading.submission.release import lab_of, released
+from labdiff.grading.submission.syntax import needed
 
 Outputs = dict[str, Output]
 MOST_VALUES = 1 << 20  # of one array; what the right answers return is a hundred times smaller
@@ -61,7 +65,7 @@ def grade(
         exercises.lab(lab)  # a name that is none is said before anything is read
     try:
         cells = read(notebook)
-        asked = exercises.lab(lab or recognise(cells))
+        asked = exercises.lab(lab or lab_of(cells))
         runs = program(mend(cells, asked), asked)
     except Unreadable as error:
         return ungraded(lab or "", seed, isolation, str(error))
@@ -80,7 +84,7 @@ def grade(
 
 def ungraded(lab: str, seed: int, isolation: str, problem: str) -> Report:
     """The report of a submission that cannot be graded: no marks, and why."""
-    asked = [exercises.lab(lab).exercises[name] for name in release(lab).order] if lab else []
+    asked = [exercises.lab(lab).exercises[name] for name in released(lab).order] if lab else []
     none = [Result(e.name, NOT_DONE, 0.0, e.points, 0.0, hint=problem) for e in asked]
     return Report(lab, seed, isolation, none, problem=problem)
 
@@ -121,7 +125,7 @@ class _Submission:
 
     def results(self) -> list[Result]:
         """Each exercise on the student's own answers."""
-        order = release(self.lab.name).order
+        order = released(self.lab.name).order
         cells, said = self._run(list(order), [])
         if not said:
             self.problem = "The sandbox ended before any answer could be tried: a person should look at this one."

@@ -31,7 +31,7 @@ from submissions import mistaken, submission
 
 from labdiff import exercises
 from labdiff.grading.classroom.course import Course, on_path
-from labdiff.grading.submission.mending import release
+from labdiff.grading.submission.release import released
 
 os.environ |= {"LABDIFF_DATA": "offline", "OMP_NUM_THREADS": "1"}
 STOCK = """\
@@ -48,7 +48,7 @@ def submissions(lab: str, cut: bool) -> dict[str, nbformat.NotebookNode]:
     wrong = {name: next(iter(titles)) for name, titles in answers(lab, "mistake").items()}
     made = {
         "right": submission(lab),
-        "untouched": copy.deepcopy(release(lab).notebook),
+        "untouched": copy.deepcopy(released(lab).notebook),
         "mistaken": mistaken(lab, **wrong),
     }
     if cut:
@@ -56,7 +56,7 @@ def submissions(lab: str, cut: bool) -> dict[str, nbformat.NotebookNode]:
             notebook.cells = [
                 cell
                 for cell in notebook.cells
-                if cell.cell_type != "code" or "nbgrader" in cell.metadata or cell.source in release(lab).given
+                if cell.cell_type != "code" or "nbgrader" in cell.metadata or cell.source in released(lab).given
             ]
     return made
 

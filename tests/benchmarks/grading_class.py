@@ -39,7 +39,9 @@ from labdiff.grading.classroom.course import Course, on_path
 from labdiff.grading.classroom.store import Conditions, checks_of
 from labdiff.grading.grade import grade
 from labdiff.grading.report import CARRIED
-from labdiff.grading.submission.mending import mend, program, read
+from labdiff.grading.submission.mend import mend
+from labdiff.grading.submission.program import program
+from labdiff.grading.submission.read import read
 
 os.environ |= {"LABDIFF_DATA": "offline", "OMP_NUM_THREADS": "1"}
 LAB = "lab1_forward"

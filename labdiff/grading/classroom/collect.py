@@ -32,7 +32,8 @@ from pathlib import Path
 
 from nbgrader.utils import parse_utc
 
-from labdiff.grading.submission.mending import LARGEST, Unreadable, read, recognise
+from labdiff.grading.submission.read import LARGEST, Unreadable, read
+from labdiff.grading.submission.release import lab_of
 
 IGNORED = {"__MACOSX", "__pycache__", "node_modules"}  # and all that begins with a dot
 LONGEST_NAME = 120  # bytes of a student's id, which becomes the name of folders and files
@@ -361,7 +362,7 @@ def _stem(found: _Found) -> tuple[str, int]:
 
 def _is_lab(source: Path, member: str, lab: str) -> bool:
     try:
-        return recognise(read(_read(source, member, LARGEST))) == lab
+        return lab_of(read(_read(source, member, LARGEST))) == lab
     except Unreadable:
         return False
 

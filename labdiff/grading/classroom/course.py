@@ -23,7 +23,7 @@ from labdiff.checking.notebook import MIME
 from labdiff.grading.doors import nbgrader as preprocessors
 from labdiff.grading.doors import settings as nbgrader_settings
 from labdiff.grading.report import CARRIED, Report
-from labdiff.grading.submission.mending import release
+from labdiff.grading.submission.release import released
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -122,7 +122,7 @@ class Course:
         from nbgrader.api import MissingEntry
         from nbgrader.preprocessors import SaveCells
 
-        notebook = release(lab).notebook
+        notebook = released(lab).notebook
         marked = {cell.metadata.nbgrader.grade_id for cell in notebook.cells if "nbgrader" in cell.metadata}
         with self.gradebook() as gradebook:
             with contextlib.suppress(MissingEntry):

@@ -27,7 +27,7 @@ from nbformat import NotebookNode
 from labdiff import checkpoints, exercises
 from labdiff.checkpoints import CheckpointError
 from labdiff.exercises import LABS
-from labdiff.grading.submission import mending
+from labdiff.grading.submission.release import released
 
 PACKAGE = Path(__file__).resolve().parents[2]
 SOME = ("pictures", "canvas")  # modules that only some labs use
@@ -177,7 +177,7 @@ def pack_release(lab: str, to: Path | None = None, *, correction: bool = False, 
         raise ReleaseError(error.args[0]) from error
     name = f"{lab}_correction" if correction else lab
     try:
-        source = _correction(lab) if correction else mending.release(lab).notebook
+        source = _correction(lab) if correction else released(lab).notebook
         wheel, package = _wheel(lab)
     except (OSError, CheckpointError) as error:
         raise ReleaseError(str(error)) from error
@@ -233,7 +233,7 @@ def _with_first_cell(notebook: NotebookNode, first: str) -> NotebookNode:
 
 def _code(lab: str) -> list[ast.AST]:
     """The nodes of all code of a lab's notebook."""
-    cells = mending.release(lab).notebook.cells
+    cells = released(lab).notebook.cells
     return [node for cell in cells if cell.cell_type == "code" for node in ast.walk(ast.parse(cell.source))]
 
 

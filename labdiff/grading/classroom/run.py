@@ -27,7 +27,7 @@ from labdiff.grading.classroom.store import Conditions, Reports, checks_of, hash
 from labdiff.grading.classroom.summary import Summary
 from labdiff.grading.grade import new_seed
 from labdiff.grading.report import CARRIED, Report, Result
-from labdiff.grading.submission.mending import Unreadable
+from labdiff.grading.submission.read import Unreadable
 
 STAMP = "recorded.json"  # beside the graded notebook: which report nbgrader has recorded
 

@@ -26,19 +26,12 @@ from jinja2 import Environment, FileSystemLoader
 
 from labdiff import exercises
 from labdiff.exercises import Lab
-from labdiff.grading.submission.mending import (
-    DEFINITIONS,
-    PACKAGE,
-    PARSING,
-    Unreadable,
-    _answered,
-    _tree,
-    mend,
-    needed,
-    program,
-    read,
-    release,
-)
+from labdiff.grading.submission.mend import mend
+from labdiff.grading.submission.program import program
+from labdiff.grading.submission.read import Unreadable, read
+from labdiff.grading.submission.release import PACKAGE, released
+from labdiff.grading.submission.restore import answered_questions
+from labdiff.grading.submission.syntax import DEFINITIONS, PARSING, needed, parsed
 
 OTHER = "other cells"  # what a student wrote besides the answers
 COMMON = 1 / 4  # what a larger share of the class wrote is no evidence
@@ -131,19 +124,19 @@ def answers(data: bytes, lab: Lab) -> Answers:
     body: list[ast.stmt] = []
     texts: dict[int, str] = {}  # a statement's id -> its text
     for number, source in zip(runs.numbers, runs.cells, strict=True):
-        tree = _tree(source) if number else None
+        tree = parsed(source) if number else None
         for statement in tree.body if tree else ():
             if not isinstance(statement, (ast.Import, ast.ImportFrom)):
                 body.append(statement)
                 texts[id(statement)] = _written(statement, source)
     found: dict[str, list[str]] = defaultdict(list)
-    for name in release(lab.name).order:
+    for name in released(lab.name).order:
         for statement in needed(body, {name}):
             its = isinstance(statement, DEFINITIONS) and statement.name not in {*lab.exercises} - {name}
             if its and id(statement) in texts:  # a helper counts once, for the first that needs it
                 found[name].append(texts.pop(id(statement)))
     found[OTHER] = [texts[id(statement)] for statement in body if id(statement) in texts]
-    for name, number in _answered(cells, lab, {runs.numbers[at] for at in runs.defined.values()}).items():
+    for name, number in answered_questions(cells, lab, {runs.numbers[at] for at in runs.defined.values()}).items():
         found[name] = [cells[number - 1].source]
     return {name: "\n\n".join(_not_too_long(texts)) for name, texts in found.items() if texts}
 
@@ -269,7 +262,7 @@ class _Shapes:
 def given(name: str) -> frozenset[int]:
     """The parts of what every student has been given: the release's cells, and the reference."""
     lab = exercises.lab(name)
-    cells = release(lab.name).notebook.cells
+    cells = released(lab.name).notebook.cells
     reference = (PACKAGE / "reference" / f"{lab.name}.py").read_text(encoding="utf-8")
     code = [cell.source for cell in cells if cell.cell_type == "code"] + [reference]
     words = [cell.source for cell in cells if cell.cell_type == "markdown"]
@@ -307,7 +300,7 @@ def compare(
     names = list(written)
     asked: dict[str, _Exercise] = {}
     counts: dict[str, dict[int, int]] = {}
-    for exercise in (*release(lab.name).order, *lab.questions, OTHER):
+    for exercise in (*released(lab.name).order, *lab.questions, OTHER):
         texts = [written[name].get(exercise, "") for name in names]
         known = {text: frozenset(parts(text, exercise, lab)) - given(lab.name) for text in {*texts}}
         theirs, counts[exercise] = _uncommon([known[text] for text in texts])

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from labdiff import exercises
 from labdiff.grading.report import Report
-from labdiff.grading.submission.mending import release_file
+from labdiff.grading.submission.release import release_file
 
 PACKAGE = Path(__file__).resolve().parents[2]
 
@@ -47,10 +47,8 @@ def checks_of(lab: str) -> str:
     files += [PACKAGE / "reference" / f"{name}.py" for name in earlier]
     files += [PACKAGE / "checking" / f"{name}.py" for name in ("run", "judge", "golden")]
     files += [PACKAGE / "checking" / "golden" / f"{lab}.npz", release_file(lab)]
-    files += [
-        PACKAGE / "grading" / f"{name}.py"
-        for name in ("grade", "submission/mending", "sandbox/inside", "sandbox/packing")
-    ]
+    files += [PACKAGE / "grading" / f"{name}.py" for name in ("grade", "sandbox/inside", "sandbox/packing")]
+    files += sorted((PACKAGE / "grading" / "submission").glob("*.py"))
     return hash_of(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files))
 
 

@@ -28,7 +28,10 @@ from labdiff.checking.notebook import MIME, as_html
 from labdiff.grading.grade import grade, new_seed, ungraded
 from labdiff.grading.report import CARRIED, Report, Result
 from labdiff.grading.sandbox.host import ISOLATIONS, SandboxError
-from labdiff.grading.submission.mending import Unreadable, mend, read, recognise, release, restore
+from labdiff.grading.submission.mend import mend
+from labdiff.grading.submission.read import Unreadable, read
+from labdiff.grading.submission.release import lab_of, released
+from labdiff.grading.submission.restore import restore
 
 PROBLEM = "labdiff_problem"  # in a mended notebook's metadata: why the submission could not be graded
 run_seed = new_seed()  # one for all submissions of one run of nbgrader
@@ -53,7 +56,7 @@ class MendedExporter(NotebookExporter):
             notebook = restore(mend(read(filename), asked), asked)
         except Unreadable as error:
             self.log.error("%s cannot be graded: %s", filename, error)
-            notebook = copy.deepcopy(release(lab).notebook)
+            notebook = copy.deepcopy(released(lab).notebook)
             notebook.metadata[PROBLEM] = str(error)
         return self.from_notebook_node(notebook, resources=resources, **options)
 
@@ -135,7 +138,7 @@ def find_renamed(assignment: str, student: str, notebooks: list[str]) -> None:
         return
     for file in list(notebooks):
         try:
-            if recognise(read(file)) == assignment:
+            if lab_of(read(file)) == assignment:
                 wanted = Path(file).with_name(f"{assignment}.ipynb")
                 shutil.copyfile(file, wanted)
                 notebooks.append(str(wanted))

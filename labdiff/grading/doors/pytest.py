@@ -29,11 +29,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     if file_path.resolve() not in named:
         return None
     try:
-        from labdiff.grading.submission.mending import Unreadable, read, recognise
+        from labdiff.grading.submission.read import Unreadable, read
+        from labdiff.grading.submission.release import lab_of
     except ImportError:  # labdiff[grading] is not installed here
         return None
     try:
-        lab = recognise(read(file_path))
+        lab = lab_of(read(file_path))
     except Unreadable:
         return None
     return Notebook.from_parent(parent, path=file_path, lab=lab)
@@ -48,9 +49,9 @@ class Notebook(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         """One test for each exercise of the lab, in its order."""
-        from labdiff.grading.submission.mending import release
+        from labdiff.grading.submission.release import released
 
-        for name in release(self.lab).order:
+        for name in released(self.lab).order:
             yield Exercise.from_parent(self, name=name)
 
     @property
