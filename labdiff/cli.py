@@ -103,7 +103,7 @@ def grade(
 
 def _grade_one(notebook: Path, lab: str | None, as_json: bool, **conditions: Any) -> None:
     from labdiff.grading.grade import grade as run
-    from labdiff.grading.sandbox.host import SandboxError
+    from labdiff.grading.sandbox.limits import SandboxError
 
     with said_in_a_sentence(KeyError, SandboxError):
         report = run(notebook, lab, **conditions)
@@ -118,7 +118,8 @@ def _grade_class(lab: str, submitted: Path, folder: Path, yes: bool, **options: 
     from labdiff.grading.classroom.collect import CollectError
     from labdiff.grading.classroom.course import Course, CourseError
     from labdiff.grading.classroom.run import Change, ClassError, grade_class
-    from labdiff.grading.sandbox.host import SandboxError, check_isolation
+    from labdiff.grading.sandbox.host import check_isolation
+    from labdiff.grading.sandbox.limits import SandboxError
 
     def agree(changes: list[Change]) -> bool:
         for change in changes:
@@ -192,8 +193,8 @@ def export(
 ) -> None:
     """Write the marks in the gradebook in a format that other programs import."""
     from labdiff.grading.classroom.course import CourseError
-    from labdiff.grading.classroom.exports import ExportError
-    from labdiff.grading.classroom.exports import export as run
+    from labdiff.grading.classroom.export import export as run
+    from labdiff.grading.classroom.export.marks import ExportError
 
     to = out or Path(f"{lab}_{format.value}.{'xml' if format is Format.junit else 'csv'}")
     with said_in_a_sentence(ExportError, CourseError):

@@ -13,7 +13,8 @@ import torch
 
 from labdiff import data, exercises
 from labdiff.authoring import proofs
-from labdiff.grading.sandbox.host import SandboxError, check_isolation
+from labdiff.grading.sandbox.host import check_isolation
+from labdiff.grading.sandbox.limits import SandboxError
 
 ROOT = Path(__file__).resolve().parents[1]
 

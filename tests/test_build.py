@@ -141,7 +141,7 @@ def test_a_correction_was_run_without_an_error_and_its_checks_are_green(name):
 
 
 def building_mime() -> str:
-    from labdiff.checking.notebook import MIME
+    from labdiff.checking.verdict import MIME
 
     return MIME
 

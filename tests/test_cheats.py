@@ -40,11 +40,13 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from nbgrader.api import Gradebook
 
 from labdiff import exercises
+from labdiff.files import PACKAGE
 from labdiff.grading.doors.nbgrader import page
 from labdiff.grading.grade import grade
 from labdiff.grading.report import Report
 from labdiff.grading.sandbox import host as sandbox
-from labdiff.grading.sandbox.host import Limits
+from labdiff.grading.sandbox import view
+from labdiff.grading.sandbox.limits import Limits
 from labdiff.grading.submission.mend import mend
 from labdiff.grading.submission.program import program
 from labdiff.grading.submission.read import Unreadable, read
@@ -263,10 +265,10 @@ def left_running(before: set[int]) -> set[int]:
 
 def left_lying() -> list[Path]:
     """The files with a cheat's mark, in name or text, where cheats try to put them."""
-    sites = [Path(site) for site in sandbox.site_folders()]
+    sites = [Path(site) for site in view.site_folders()]
     homes = [Path.home(), Path.cwd(), Path("/"), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")]
-    marked = [file for folder in (ROOT, sandbox.PACKAGE, *sites, *homes) for file in folder.glob(f"{MARK}*")]
-    code = [*sandbox.PACKAGE.rglob("*.py"), *(site / "sitecustomize.py" for site in sites)]
+    marked = [file for folder in (ROOT, PACKAGE, *sites, *homes) for file in folder.glob(f"{MARK}*")]
+    code = [*PACKAGE.rglob("*.py"), *(site / "sitecustomize.py" for site in sites)]
     code += [Path(sys.modules[name].__file__) for name in ("os", "numpy", "torch", "nbformat")]
     return marked + [file for file in code if file.exists() and MARK in file.read_text(encoding="utf-8")]
 
@@ -323,7 +325,7 @@ def strings(tree: Any) -> list[str]:
 @functools.cache
 def secrets() -> set[str]:
     """The lines of the right answers that do work, without their comments."""
-    tree = ast.parse((sandbox.PACKAGE / "reference" / f"{LAB}.py").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGE / "reference" / f"{LAB}.py").read_text(encoding="utf-8"))
     answers = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     written = [ast.unparse(line) for answer in answers for line in answer.body[1:]]
     return {line.removeprefix("return ") for line in written if len(line) > 20} | {str(SEED)}

@@ -25,7 +25,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 import labdiff
 from labdiff import exercises
 from labdiff.authoring import source
-from labdiff.checking.notebook import MIME
+from labdiff.checking.verdict import MIME
 
 pytestmark = pytest.mark.colab
 

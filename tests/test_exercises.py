@@ -9,9 +9,11 @@ from conftest import ALL, answers, named, reference
 from labdiff import exercises
 from labdiff.authoring.proofs import hint_of
 from labdiff.checking import golden
-from labdiff.checking.judge import NOT_DONE, RIGHT, WRONG, fingerprint, judge
+from labdiff.checking.fingerprint import fingerprint
+from labdiff.checking.judge import judge
 from labdiff.checking.notebook import verdict_of
 from labdiff.checking.run import run_probe
+from labdiff.checking.verdict import NOT_DONE, RIGHT, WRONG
 
 FRESH = 20_261  # a seed that no golden answer was made with
 each_exercise = pytest.mark.parametrize("exercise", ALL, ids=lambda e: e.name)

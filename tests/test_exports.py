@@ -18,20 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nbgrader.api import Gradebook
 
-from labdiff.checking.notebook import MIME
+from labdiff.checking.verdict import MIME
 from labdiff.grading.classroom.collect import collect
 from labdiff.grading.classroom.course import on_path
-from labdiff.grading.classroom.exports import (
-    FORMATS,
-    CanvasExport,
-    ExportError,
-    JUnitExport,
-    MoodleExport,
-    export,
-    junit,
-    marks,
-    moodle_feedback_zip,
-)
+from labdiff.grading.classroom.export import FORMATS, CanvasExport, JUnitExport, MoodleExport, export
+from labdiff.grading.classroom.export.junit import junit
+from labdiff.grading.classroom.export.marks import ExportError, marks
+from labdiff.grading.classroom.export.moodle import moodle_feedback_zip
 from labdiff.grading.report import CARRIED, Report, Result
 
 pytestmark = pytest.mark.filterwarnings("ignore:Object of type:sqlalchemy.exc.SAWarning")  # nbgrader's own

@@ -19,10 +19,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from labdiff.grading.classroom import cluster, exports
+from labdiff.grading.classroom import cluster
 from labdiff.grading.classroom import run as module
 from labdiff.grading.classroom import store as reports
 from labdiff.grading.classroom.course import Course, CourseError
+from labdiff.grading.classroom.export.marks import marks as marks_of
 from labdiff.grading.classroom.run import Change, ClassError, grade_class
 from labdiff.grading.grade import grade
 from labdiff.grading.report import Report
@@ -260,7 +261,7 @@ def test_marks_of_who_was_late_are_taken_off_by_nbgraders_plugin(tmp_path, two_w
         gradebook.update_or_create_assignment(LAB, duedate="2026-11-02 12:00:00 UTC")
     grade_class(course, LAB, tmp_path / "submitted", seed=SEED, scheduler=two_workers)
     with course.api.gradebook as gradebook:
-        assert {mark.student: mark.score for mark in exports.marks(gradebook, LAB)} == {"ada": 20, "bela": 0}
+        assert {mark.student: mark.score for mark in marks_of(gradebook, LAB)} == {"ada": 20, "bela": 0}
 
 
 def test_two_instructors_write_one_postgresql_gradebook_at_once(tmp_path, two_workers, postgresql, undisturbed):

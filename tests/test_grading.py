@@ -22,7 +22,8 @@ from labdiff.grading.classroom.course import Course
 from labdiff.grading.grade import grade
 from labdiff.grading.report import CARRIED, OWN, Report
 from labdiff.grading.sandbox import host as sandbox
-from labdiff.grading.sandbox.host import Limits, SandboxError
+from labdiff.grading.sandbox import view
+from labdiff.grading.sandbox.limits import Limits, SandboxError
 from labdiff.grading.submission.release import released
 
 CLASS = ROOT / "tests" / "class"
@@ -391,7 +392,7 @@ def test_nothing_can_be_written_but_its_own_folders_even_where_labdiff_is_instal
     (tmp_path / "labdiff").mkdir()  # as where pip put it; below /tmp, where Python itself may lie too
     (tmp_path / "only_here.py").write_text("found = True")
     sandbox.close()
-    places = (*sandbox.site_folders(), str(tmp_path))
+    places = (*view.site_folders(), str(tmp_path))
     monkeypatch.setattr(sandbox, "site_folders", lambda: places)
     job = {"cells": [WRITE], "exercises": {}, "replaced": [], "reference": ""}
     ((event, _),) = sandbox.run("lab1_forward", job, QUICK)

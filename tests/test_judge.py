@@ -9,9 +9,11 @@ import torch
 
 import labdiff
 from labdiff.checking import notebook
-from labdiff.checking.judge import RIGHT, WRONG, judge, same_fingerprint
+from labdiff.checking.fingerprint import same_fingerprint
+from labdiff.checking.judge import judge
 from labdiff.checking.notebook import as_html, as_text, verdict_of
 from labdiff.checking.run import run_probe
+from labdiff.checking.verdict import RIGHT, WRONG
 from labdiff.exercises import Draw, Exercise, find, given_weights
 
 

@@ -26,8 +26,9 @@ from mutation import Mutant
 
 from labdiff import exercises
 from labdiff.authoring.source import BEGIN, END
-from labdiff.checking.judge import RIGHT, judge
+from labdiff.checking.judge import judge
 from labdiff.checking.run import Output, run_probe
+from labdiff.checking.verdict import RIGHT
 from labdiff.exercises import Exercise
 
 SEEDS = (20_261, 20_262)

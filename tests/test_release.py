@@ -29,7 +29,7 @@ from packaging.requirements import Requirement
 from submissions import SEED, right_answers
 
 from labdiff.authoring.source import _only_defines, fill
-from labdiff.checking.notebook import MIME
+from labdiff.checking.verdict import MIME
 from labdiff.exercises import LABS
 from labdiff.exercises import lab as find_lab
 from labdiff.grading.classroom import release as packing

@@ -19,13 +19,15 @@ from labdiff import data
 from labdiff.authoring import example_class, figures, proofs, source
 from labdiff.authoring.source import SourceError
 from labdiff.checking import golden
-from labdiff.checking.judge import RIGHT, fingerprint, judge, same_fingerprint, seal
+from labdiff.checking.fingerprint import fingerprint, same_fingerprint, seal
+from labdiff.checking.judge import judge
 from labdiff.checking.run import Output, run_probe
+from labdiff.checking.verdict import RIGHT
 from labdiff.exercises import LABS, Lab, nearest
 from labdiff.exercises import lab as find_lab
+from labdiff.files import ROOT
 from labdiff.grading.classroom.course import Course
 
-ROOT = Path(__file__).resolve().parents[2]
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 

@@ -16,11 +16,11 @@ import torch
 
 from labdiff import exercises
 from labdiff.checking import golden
-from labdiff.checking.judge import NOT_DONE, RIGHT, WRONG, Part, Verdict, judge
+from labdiff.checking.judge import judge
 from labdiff.checking.run import explain, run_probe
+from labdiff.checking.verdict import MIME, NOT_DONE, RIGHT, WRONG, Part, Verdict
 from labdiff.exercises import Exercise
 
-MIME = "application/vnd.labdiff.verdict+json"
 MARKS = {True: "\N{CHECK MARK}", False: "\N{BALLOT X}"}
 COLOURS = {RIGHT: "#1a7f37", WRONG: "#b3261e", NOT_DONE: "#6e7781"}
 

@@ -15,12 +15,14 @@ import numpy as np
 
 from labdiff import exercises
 from labdiff.checking import golden
-from labdiff.checking.judge import NOT_DONE, RIGHT, WRONG, Verdict, judge
+from labdiff.checking.judge import judge
 from labdiff.checking.run import Output, run_probe
+from labdiff.checking.verdict import NOT_DONE, RIGHT, WRONG, Verdict
 from labdiff.exercises import Exercise, Lab
+from labdiff.files import PACKAGE
 from labdiff.grading.report import CARRIED, Report, Result
 from labdiff.grading.sandbox import host as sandbox
-from labdiff.grading.sandbox.host import Limits
+from labdiff.grading.sandbox.limits import Limits
 from labdiff.grading.sandbox.packing import Malformed, unpack
 from labdiff.grading.submission.mend import mend
 from labdiff.grading.submission.program import Program, program
@@ -91,7 +93,7 @@ def ungraded(lab: str, seed: int, isolation: str, problem: str) -> Report:
 
 def reference_file(lab: str, given: str | Path | None = None) -> Path:
     """The file of a lab's right answers. Raises FileNotFoundError where there is none."""
-    file = Path(given) if given else sandbox.PACKAGE / "reference" / f"{lab}.py"
+    file = Path(given) if given else PACKAGE / "reference" / f"{lab}.py"
     if not file.exists():
         raise FileNotFoundError(
             f"The right answers of {lab} are not here: {file} is missing. Run `labdiff build {lab}`."

@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from labdiff.checking.judge import Part
+from labdiff.checking.verdict import Part
 
 OWN, CARRIED = "own", "error carried forward"
 

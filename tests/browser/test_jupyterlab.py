@@ -16,8 +16,8 @@ from nbformat import NotebookNode
 from serving import code_cell, run_cell, serving
 
 from labdiff import exercises
-from labdiff.checking.judge import NOT_DONE, RIGHT
 from labdiff.checking.notebook import COLOURS
+from labdiff.checking.verdict import NOT_DONE, RIGHT
 
 with contextlib.suppress(ImportError):
     from playwright.sync_api import Locator, Page, TimeoutError, expect

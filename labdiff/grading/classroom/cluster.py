@@ -19,7 +19,8 @@ from distributed import Client, KilledWorker, LocalCluster, as_completed
 from labdiff.grading.classroom.store import Conditions, checks_of
 from labdiff.grading.grade import grade, ungraded
 from labdiff.grading.report import Report
-from labdiff.grading.sandbox.host import SandboxError, check_isolation
+from labdiff.grading.sandbox.host import check_isolation
+from labdiff.grading.sandbox.limits import SandboxError
 
 MEMORY = 3 << 30  # bytes that one worker and the submission it runs may need
 ENDED = "Each worker that tried to grade it ended: run the same command again, or look at it yourself."

@@ -19,13 +19,11 @@ from typing import Any
 
 import nbformat
 
-from labdiff.checking.notebook import MIME
+from labdiff.checking.verdict import MIME
 from labdiff.grading.doors import nbgrader as preprocessors
 from labdiff.grading.doors import settings as nbgrader_settings
 from labdiff.grading.report import CARRIED, Report
 from labdiff.grading.submission.release import released
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 class CourseError(Exception):

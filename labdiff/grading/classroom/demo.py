@@ -8,7 +8,8 @@ import textwrap
 from pathlib import Path
 
 from labdiff import exercises
-from labdiff.grading.classroom.course import ROOT, Course, Row
+from labdiff.files import ROOT
+from labdiff.grading.classroom.course import Course, Row
 
 LAB = "lab1_forward"
 EXAMPLES = ROOT / "tests" / "class"  # built, see labdiff/authoring/example_class.py
@@ -20,7 +21,8 @@ def demo(out: Path) -> None:
 
     Needs no network and no MNIST: the offline digits serve. Raises CourseError where nbgrader fails.
     """
-    from labdiff.grading.sandbox.host import SandboxError, check_isolation
+    from labdiff.grading.sandbox.host import check_isolation
+    from labdiff.grading.sandbox.limits import SandboxError
 
     os.environ["LABDIFF_DATA"] = "offline"
     isolation = "bubblewrap"

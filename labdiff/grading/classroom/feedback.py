@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from labdiff.grading.classroom.course import Course, CourseError
-from labdiff.grading.classroom.exports import moodle_feedback_zip
+from labdiff.grading.classroom.export.moodle import moodle_feedback_zip
 from labdiff.grading.classroom.run import recorded
 
 

@@ -27,9 +27,9 @@ from nbformat import NotebookNode
 from labdiff import checkpoints, exercises
 from labdiff.checkpoints import CheckpointError
 from labdiff.exercises import LABS
+from labdiff.files import PACKAGE
 from labdiff.grading.submission.release import released
 
-PACKAGE = Path(__file__).resolve().parents[2]
 SOME = ("pictures", "canvas")  # modules that only some labs use
 CODE = ("__init__.py", "checkpoints.py", "data.py", "metrics.py", "plotting.py", "offline_digits.npz")
 # a checkpoint, and the module that a notebook imports (from) where it uses it; `draw` needs none here, see DRAW.

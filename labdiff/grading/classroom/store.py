@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TextIO
 
 from labdiff import exercises
+from labdiff.files import PACKAGE
 from labdiff.grading.report import Report
 from labdiff.grading.submission.release import release_file
-
-PACKAGE = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def checks_of(lab: str) -> str:
     earlier = exercises.LABS[: exercises.LABS.index(lab) + 1]
     files = [PACKAGE / "exercises" / f"{name}.py" for name in ("__init__", lab)]
     files += [PACKAGE / "reference" / f"{name}.py" for name in earlier]
-    files += [PACKAGE / "checking" / f"{name}.py" for name in ("run", "judge", "golden")]
+    files += [PACKAGE / "checking" / f"{name}.py" for name in ("run", "judge", "verdict", "fingerprint", "golden")]
     files += [PACKAGE / "checking" / "golden" / f"{lab}.npz", release_file(lab)]
     files += [PACKAGE / "grading" / f"{name}.py" for name in ("grade", "sandbox/inside", "sandbox/packing")]
     files += sorted((PACKAGE / "grading" / "submission").glob("*.py"))

@@ -16,8 +16,8 @@ import jinja2
 
 from labdiff import exercises
 from labdiff.checking import golden
-from labdiff.checking.judge import NOT_DONE, RIGHT
-from labdiff.grading.classroom.exports import as_cell
+from labdiff.checking.verdict import NOT_DONE, RIGHT
+from labdiff.grading.classroom.export.table import as_cell
 from labdiff.grading.report import CARRIED, Report, Result
 
 MOST_MISTAKES = 10

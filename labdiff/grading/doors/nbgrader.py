@@ -23,11 +23,11 @@ from nbgrader.preprocessors import CheckCellMetadata, Execute
 from traitlets import Bool, Enum, Integer
 
 from labdiff import exercises
-from labdiff.checking.judge import Verdict
-from labdiff.checking.notebook import MIME, as_html
+from labdiff.checking.notebook import as_html
+from labdiff.checking.verdict import MIME, Verdict
 from labdiff.grading.grade import grade, new_seed, ungraded
 from labdiff.grading.report import CARRIED, Report, Result
-from labdiff.grading.sandbox.host import ISOLATIONS, SandboxError
+from labdiff.grading.sandbox.limits import ISOLATIONS, SandboxError
 from labdiff.grading.submission.mend import mend
 from labdiff.grading.submission.read import Unreadable, read
 from labdiff.grading.submission.release import lab_of, released

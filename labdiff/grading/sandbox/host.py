@@ -1,59 +1,34 @@
-"""Where a student's code runs: bubblewrap, with nothing in sight but Python and what the lab gives.
+"""Runs a job in a sandbox: bubblewrap, whose first process has torch imported and forks one for each submission.
 
-No network, no environment, no home folder, no gradebook, no answers; a private /tmp;
-limits on time, memory, processes and what is written. What comes out is bytes, which
-`packing.unpack` takes for hostile.
+No network, no environment, no home folder, no gradebook, no answers; a private /tmp; limits on time, memory, processes
+and what is written. What comes out is bytes, which `packing.unpack` takes for hostile.
 """
 
 from __future__ import annotations
 
-import ast
 import atexit
 import contextlib
 import functools
-import importlib.util
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from labdiff import checkpoints, exercises
+from labdiff import exercises
+from labdiff.files import PACKAGE
+from labdiff.grading.sandbox.limits import ISOLATIONS, Limits, SandboxError
 from labdiff.grading.sandbox.packing import LENGTH, Malformed, pack, read_exactly, unpack
+from labdiff.grading.sandbox.view import HOME, VIEW, site_folders, view_of
 
-PACKAGE = Path(__file__).resolve().parents[2]
-VIEW = "/labdiff"  # where the sandbox sees the package
-HOME = "/tmp/home"  # where a submission starts
-NEEDED = ("torch", "numpy", "safetensors", "tqdm", "matplotlib", "torchvision", "IPython", "PIL")
-ISOLATIONS = ("bubblewrap", "none")
 INSTALL = "sudo apt-get install bubblewrap"
-
-
-class SandboxError(Exception):
-    """There is no sandbox to run a submission in; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one submission may use; times in seconds of wall clock, sizes in bytes."""
-
-    cell_seconds: float = 30
-    exercise_seconds: float = 20
-    submission_seconds: float = 300
-    process_memory: int = 2 << 30  # what one process may ask for
-    memory: int = 4 << 30  # what all of them may hold
-    processes: int = 64
-    written_bytes: int = 64 << 20  # of one file, and of /tmp
-    output_bytes: int = 32 << 20  # of one exercise
 
 
 def check_isolation(isolation: str) -> None:
@@ -185,9 +160,6 @@ def _read(descriptor: int, deadline: float, most: int) -> bytes:
     return read_exactly(descriptor, size, deadline)
 
 
-# --- the command ------------------------------------------------------------------------------
-
-
 def _command(lab: str, isolation: str) -> tuple[list[str], dict[str, str]]:
     home = HOME if isolation == "bubblewrap" else tempfile.gettempdir()
     environment = {
@@ -215,113 +187,12 @@ def _command(lab: str, isolation: str) -> tuple[list[str], dict[str, str]]:
         return [sys.executable, *inside], environment
     environment["PYTHONPATH"] = os.pathsep.join([VIEW, *sites])
     python = [os.path.realpath(sys.executable), "-S", *inside]
-    return [*_way().command, *_view(lab, _way().where), *_environment(environment), "--", *python], {}
+    return [*_way().command, *view_of(lab, _way().where), *_environment(environment), "--", *python], {}
 
 
 def _environment(values: dict[str, str]) -> list[str]:
     return ["--clearenv", *(word for name, value in values.items() for word in ("--setenv", name, value))]
 
-
-@functools.cache
-def site_folders() -> tuple[str, ...]:
-    """The folders that hold the packages a lab uses."""
-    found = (importlib.util.find_spec(name) for name in NEEDED)
-    return tuple(dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in found if spec and spec.origin))
-
-
-def _view(lab: str, where: str) -> list[str]:
-    """What the sandbox sees: Python, its packages, and of labdiff what the lab itself gives."""
-    size = str(Limits.written_bytes)
-    # shared memory from /dev/zero would count in no limit
-    words = [
-        "--dev",
-        "/dev",
-        "--dev-bind",
-        "/dev/null",
-        "/dev/zero",
-        "--size",
-        size,
-        "--tmpfs",
-        "/dev/shm",
-        "--remount-ro",
-        "/dev",
-    ]
-    # a process may cover /proc with its own only where all of it is to be seen; no student's code sees this one
-    words += ["--bind", "/proc", "/proc"] if where == "namespaces" else ["--proc", "/proc"]
-    # first, since Python itself may lie in a folder below /tmp
-    words += ["--size", size, "--tmpfs", "/tmp", "--dir", HOME]
-    words += ["--ro-bind-try", "/sys/devices/system/cpu", "/sys/devices/system/cpu"]
-    for place in _system_folders():
-        words += ["--symlink", os.readlink(place), place] if os.path.islink(place) else ["--ro-bind", place, place]
-    for place in dict.fromkeys([*_python_folders(), *site_folders()]):
-        words += ["--ro-bind", place, place]
-    # an installed labdiff lies among the packages, with the answers in it
-    for site in site_folders():
-        if os.path.isdir(f"{site}/labdiff"):
-            words += ["--size", "4096", "--tmpfs", f"{site}/labdiff", "--remount-ro", f"{site}/labdiff"]
-    for file, place in _package_files(lab):
-        words += ["--ro-bind", str(file), f"{VIEW}/labdiff/{place}"]
-    return [*words, "--chdir", HOME, "--remount-ro", "/"]
-
-
-def _system_folders() -> list[str]:
-    places = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"]
-    if sys.base_prefix == "/usr/local":
-        places.append("/usr/local/lib")
-    return [place for place in places if os.path.lexists(place)]
-
-
-def _python_folders() -> list[str]:
-    """The interpreter and its standard library, without the rest of the folder they are installed in."""
-    names = ("stdlib", "platstdlib")
-    paths = {sysconfig.get_path(name, vars={"base": sys.base_prefix, "platbase": sys.base_prefix}) for name in names}
-    library = sysconfig.get_config_var("LIBDIR")
-    if library and sys.base_prefix not in ("/usr", "/usr/local"):
-        paths.add(library)
-    return [*sorted(paths), os.path.realpath(sys.executable)]
-
-
-def _package_files(lab: str) -> list[tuple[Path, str]]:
-    """The files of labdiff that the sandbox sees, and where: no golden answers, no reference but of earlier labs."""
-    earlier = exercises.LABS[: exercises.LABS.index(lab)]
-    names = [f"{name}.py" for name in ("__init__", "data", "plotting", "metrics", "checkpoints", "pictures", "canvas")]
-    names += [f"checking/{name}.py" for name in ("__init__", "notebook", "run", "judge", "golden")]
-    names += ["grading/__init__.py"]
-    names += [f"grading/sandbox/{name}.py" for name in ("__init__", "confine", "inside", "packing", "syscalls")]
-    names += [f"reference/{name}.py" for name in ("__init__", *earlier)]
-    names += [file.name for file in PACKAGE.glob("*.npz")]
-    shipped = next(place for place in checkpoints.PLACES if list(place.glob("*.ckpt")))
-    asked = Path(_exercises().name)
-    return [*((PACKAGE / name, name) for name in names), (shipped, "shipped"), (asked, "exercises")]
-
-
-@functools.cache
-def _exercises() -> tempfile.TemporaryDirectory:
-    """A copy of labdiff/exercises without the hints, the last of which is nearly the answer."""
-    copy = tempfile.TemporaryDirectory(prefix="labdiff-exercises-")
-    os.chmod(copy.name, 0o755)
-    for file in (PACKAGE / "exercises").glob("*.py"):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        if file.stem != "__init__":
-            tree = _WithoutHints().visit(tree)
-        Path(copy.name, file.name).write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
-    return copy
-
-
-class _WithoutHints(ast.NodeTransformer):
-    """Empties the hints of exercises and predictions."""
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        none = ast.Tuple([ast.Constant("")] * 3, ast.Load())
-        for keyword in node.keywords:
-            if keyword.arg == "hints":
-                keyword.value = none
-        if isinstance(node.func, ast.Attribute) and node.func.attr == "prediction" and len(node.args) > 2:
-            node.args[2] = none
-        return self.generic_visit(node)
-
-
-# --- bubblewrap -------------------------------------------------------------------------------
 
 CONFINED = ["--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"]
 OWN_USER = ["--unshare-user", "--uid", "65534", "--gid", "65534"]
@@ -374,7 +245,7 @@ def _way() -> Way:
         if way.user and os.geteuid() != 0:
             continue
         tried = ["-m", "labdiff.grading.sandbox.confine"] if way.where == "namespaces" else ["-c", ""]
-        command = [*way.command, *_view(exercises.LABS[0], way.where), "--setenv", "PYTHONPATH", VIEW, "--"]
+        command = [*way.command, *view_of(exercises.LABS[0], way.where), "--setenv", "PYTHONPATH", VIEW, "--"]
         command += [os.path.realpath(sys.executable), "-S", *tried]
         done = subprocess.run(command, capture_output=True, text=True, env={}, cwd="/", **way.user)
         if done.returncode == 0:

@@ -13,10 +13,10 @@ from nbformat import NotebookNode
 
 from labdiff import exercises
 from labdiff.exercises import LABS
+from labdiff.files import PACKAGE
 from labdiff.grading.submission.read import Cell, Unreadable, folded
 from labdiff.grading.submission.syntax import key_of, only_defines
 
-PACKAGE = Path(__file__).resolve().parents[2]
 PLACES = (PACKAGE / "notebooks", PACKAGE.parent / "notebooks")
 
 

@@ -1,0 +1,25 @@
+"""What one submission may use, and where it may run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ISOLATIONS = ("bubblewrap", "none")
+
+
+class SandboxError(Exception):
+    """There is no sandbox to run a submission in; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one submission may use; times in seconds of wall clock, sizes in bytes."""
+
+    cell_seconds: float = 30
+    exercise_seconds: float = 20
+    submission_seconds: float = 300
+    process_memory: int = 2 << 30  # what one process may ask for
+    memory: int = 4 << 30  # what all of them may hold
+    processes: int = 64
+    written_bytes: int = 64 << 20  # of one file, and of /tmp
+    output_bytes: int = 32 << 20  # of one exercise
