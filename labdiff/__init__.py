@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from labdiff.checking import being_graded, check, hint, when_done
+    from labdiff.checking.notebook import being_graded, check, hint, when_done
 
 __all__ = ["being_graded", "check", "hint", "when_done"]
 
@@ -13,7 +13,7 @@ __all__ = ["being_graded", "check", "hint", "when_done"]
 def __getattr__(name: str) -> Any:
     # torch is imported at the first use, so that `import labdiff` costs nothing.
     if name in __all__:
-        from labdiff import checking
+        from labdiff.checking import notebook
 
-        return getattr(checking, name)
+        return getattr(notebook, name)
     raise AttributeError(f"module 'labdiff' has no attribute {name!r}")

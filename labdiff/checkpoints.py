@@ -108,7 +108,7 @@ def fit(network: torch.nn.Module, name: str | Path = "model") -> torch.nn.Module
 
 
 def _near(key: str, own: dict[str, Any]) -> str:
-    from labdiff.exercises import nearest
+    from labdiff.exercises.names import nearest
 
     return nearest(key, own)
 

@@ -14,7 +14,8 @@ from labdiff.checking.judge import judge
 from labdiff.checking.notebook import as_html, as_text, verdict_of
 from labdiff.checking.run import run_probe
 from labdiff.checking.verdict import RIGHT, WRONG
-from labdiff.exercises import Draw, Exercise, find, given_weights
+from labdiff.exercises import Exercise, find
+from labdiff.exercises.draw import Draw, given_weights
 
 
 def try_on(answer, right=lambda x: 2 * x, **options):

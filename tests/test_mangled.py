@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from mangling import MANGLED, MANGLINGS, SAVINGS, WHOLE, answers, ending, mangled, released, right, squeezed, words
 
 from labdiff import exercises
-from labdiff.exercises import LABS
+from labdiff.exercises.names import LABS
 from labdiff.grading.grade import grade
 from labdiff.grading.submission.mend import mend
 from labdiff.grading.submission.program import Program, program

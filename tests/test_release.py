@@ -30,8 +30,8 @@ from submissions import SEED, right_answers
 
 from labdiff.authoring.source import _only_defines, fill
 from labdiff.checking.verdict import MIME
-from labdiff.exercises import LABS
 from labdiff.exercises import lab as find_lab
+from labdiff.exercises.names import LABS
 from labdiff.grading.classroom import release as packing
 from labdiff.grading.classroom.release import ReleaseError, pack_release
 from labdiff.grading.grade import grade

@@ -23,8 +23,9 @@ from labdiff.checking.fingerprint import fingerprint, same_fingerprint, seal
 from labdiff.checking.judge import judge
 from labdiff.checking.run import Output, run_probe
 from labdiff.checking.verdict import RIGHT
-from labdiff.exercises import LABS, Lab, nearest
+from labdiff.exercises import Lab
 from labdiff.exercises import lab as find_lab
+from labdiff.exercises.names import LABS, nearest
 from labdiff.files import ROOT
 from labdiff.grading.classroom.course import Course
 

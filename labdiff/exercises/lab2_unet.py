@@ -6,7 +6,8 @@ import zlib
 import torch
 import torch.nn.functional as F
 
-from labdiff.exercises import Draw, Lab, given_weights, parameter_shapes
+from labdiff.exercises import Lab
+from labdiff.exercises.draw import Draw, given_weights, parameter_shapes
 
 LAB = Lab("lab2_unet", "The U-Net")
 

@@ -5,7 +5,8 @@ import numbers
 import torch
 from torch import nn
 
-from labdiff.exercises import Lab, given_weights
+from labdiff.exercises import Lab
+from labdiff.exercises.draw import given_weights
 
 LAB = Lab("lab3_training", "Training")
 

@@ -6,7 +6,8 @@ import zlib
 
 import torch
 
-from labdiff.exercises import Lab, parameter_shapes
+from labdiff.exercises import Lab
+from labdiff.exercises.draw import parameter_shapes
 
 LAB = Lab("lab5_guidance", "Guidance")
 

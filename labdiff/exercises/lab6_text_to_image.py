@@ -6,7 +6,8 @@ import zlib
 
 import torch
 
-from labdiff.exercises import Draw, Lab, given_weights, parameter_shapes
+from labdiff.exercises import Lab
+from labdiff.exercises.draw import Draw, given_weights, parameter_shapes
 from labdiff.pictures import vocabulary
 
 LAB = Lab("lab6_text_to_image", "Text to image")

@@ -26,7 +26,7 @@ from nbformat import NotebookNode
 
 from labdiff import checkpoints, exercises
 from labdiff.checkpoints import CheckpointError
-from labdiff.exercises import LABS
+from labdiff.exercises.names import LABS
 from labdiff.files import PACKAGE
 from labdiff.grading.submission.release import released
 

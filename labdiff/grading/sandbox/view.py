@@ -83,7 +83,9 @@ def _package_files(lab: str) -> list[tuple[Path, str]]:
     """The files of labdiff that the sandbox sees, and where: no golden answers, no reference but of earlier labs."""
     earlier = exercises.LABS[: exercises.LABS.index(lab)]
     names = [f"{name}.py" for name in ("__init__", "data", "plotting", "metrics", "checkpoints", "pictures", "canvas")]
-    names += [f"checking/{name}.py" for name in ("__init__", "notebook", "run", "judge", "verdict", "fingerprint", "golden")]
+    names += [
+        f"checking/{name}.py" for name in ("__init__", "notebook", "run", "judge", "verdict", "fingerprint", "golden")
+    ]
     names += ["grading/__init__.py"]
     names += [f"grading/sandbox/{name}.py" for name in ("__init__", "confine", "inside", "packing", "syscalls")]
     names += [f"reference/{name}.py" for name in ("__init__", *earlier)]
@@ -100,7 +102,7 @@ def _exercises() -> tempfile.TemporaryDirectory:
     os.chmod(copy.name, 0o755)
     for file in (PACKAGE / "exercises").glob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        if file.stem != "__init__":
+        if file.stem not in ("__init__", "draw", "names", "parts"):
             tree = _WithoutHints().visit(tree)
         Path(copy.name, file.name).write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
     return copy

@@ -12,7 +12,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from labdiff import exercises
-from labdiff.exercises import LABS
+from labdiff.exercises.names import LABS
 from labdiff.files import PACKAGE
 from labdiff.grading.submission.read import Cell, Unreadable, folded
 from labdiff.grading.submission.syntax import key_of, only_defines
