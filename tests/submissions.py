@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 
 import nbformat
-from conftest import ROOT
 from nbformat import NotebookNode
+from support import ROOT
 
 from labdiff.authoring.proofs import as_answer
 from labdiff.authoring.source import fill, without_marks

@@ -9,8 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from PIL import Image
+from support import ROOT
 
 
 def labdiff(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

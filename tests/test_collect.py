@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import ROOT
 
 from labdiff.grading.classroom import collect as module
 from labdiff.grading.classroom.collect import CollectError, collect

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import ALL, answers, named, reference
+from support import ALL, answers, named, reference
 
 from labdiff import exercises
 from labdiff.authoring.proofs import hint_of

@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 
 import nbformat
 import pytest
-from conftest import ROOT
 from nbformat.v4 import new_code_cell
 from submissions import SEED, mistaken, submission
+from support import ROOT
 
 from labdiff import exercises
 from labdiff.grading import grade as grading

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT
 from formgrader import formgrader
 from submissions import SEED, submission
+from support import ROOT
 
 from labdiff import exercises
 from labdiff.grading.classroom.course import Course, on_path

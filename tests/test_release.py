@@ -21,12 +21,12 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from conftest import ROOT
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 from packaging.requirements import Requirement
 from submissions import SEED, right_answers
+from support import ROOT
 
 from labdiff.authoring.source import _only_defines, fill
 from labdiff.checking.verdict import MIME

@@ -11,8 +11,8 @@ import re
 
 import nbformat
 import pytest
-from conftest import ROOT, answers
 from submissions import right_answers, submission
+from support import ROOT, answers
 
 from labdiff import exercises
 from labdiff.authoring.proofs import as_answer

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 import labdiff
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "install"
 PACKAGE = Path(labdiff.__file__).parent
 PLAIN = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "scikit-image"}
 WITH_PLAIN = {"skimage", "scipy"}  # how scikit-image is imported, and what comes with it

@@ -26,8 +26,8 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from conftest import ROOT, answers
 from submissions import mistaken, submission
+from support import ROOT, answers
 
 from labdiff import exercises
 from labdiff.grading.classroom.course import Course, on_path

@@ -28,9 +28,9 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from conftest import ROOT, answers
 from mangling import MANGLINGS, SAVINGS
 from submissions import right_answers, submission
+from support import ROOT, answers
 
 from labdiff import exercises
 from labdiff.authoring.proofs import as_answer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from chromium import NEEDED, chromium, page  # noqa: F401, the fixtures that tests here ask for
-from conftest import ROOT
 from formgrader import formgrader
+from support import ROOT
 
 from labdiff.grading.classroom.course import Course
 from labdiff.grading.classroom.run import grade_class

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import nbformat
-from conftest import ROOT
 from IPython.core.inputtransformer2 import TransformerManager
+from support import ROOT
 
 from labdiff import exercises
 from labdiff.authoring.example_class import from_colab

@@ -6,8 +6,8 @@ from collections import Counter
 from itertools import zip_longest
 
 import pytest
-from conftest import ROOT, answers
 from submissions import SEED, submission
+from support import ROOT, answers
 
 from labdiff import exercises
 from labdiff.authoring.proofs import as_answer, hint_of

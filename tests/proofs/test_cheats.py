@@ -34,10 +34,10 @@ import jupytext
 import nbformat
 import psutil
 import pytest
-from conftest import ROOT, reference
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from nbgrader.api import Gradebook
+from support import ROOT, reference
 
 from labdiff import exercises
 from labdiff.files import PACKAGE
@@ -182,7 +182,7 @@ def hostile_files() -> list[Cheat]:
     ]
 
 
-CHEATS = [*map(load, sorted((Path(__file__).parent / "cheats").glob("*.py"))), *hostile_files()]
+CHEATS = [*map(load, sorted((ROOT / "tests" / "cheats").glob("*.py"))), *hostile_files()]
 EACH = pytest.mark.parametrize("cheat", CHEATS, ids=[cheat.name for cheat in CHEATS])
 SCORES: dict[str, dict[str, str]] = {"stock": {}, "labdiff": {}}
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 from labdiff.grading.classroom import cluster
 from labdiff.grading.classroom import run as module

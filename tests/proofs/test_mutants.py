@@ -19,10 +19,10 @@ from typing import Any
 
 import mutation
 import pytest
-from conftest import ALL, ROOT, reference
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from mutation import Mutant
+from support import ALL, ROOT, reference
 
 from labdiff import exercises
 from labdiff.authoring.source import BEGIN, END

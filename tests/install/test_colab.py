@@ -18,9 +18,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
+from support import ROOT
 
 import labdiff
 from labdiff import exercises
