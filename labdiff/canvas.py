@@ -22,6 +22,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from labdiff.errors import DrawingError
+
 SIDE, BOX, MIDDLE = 28, 20, 14  # MNIST: 28 pixels, ink within 20 of them, its centre of mass on pixel 14
 PEN = 1.2  # half the width of a stroke, in pixels of the result
 LEAST_INK = 40  # pixels: a straight line over the whole box, two pixels wide
@@ -29,10 +31,6 @@ LEAST_INK = 40  # pixels: a straight line over the whole box, two pixels wide
 Strokes = Sequence[Sequence[Sequence[float]]]
 
 DEFAULT: Strokes = (((60, 70), (200, 60), (120, 140), (210, 170), (180, 230), (70, 225)),)
-
-
-class DrawingError(Exception):
-    """A drawing cannot be used; the message says why and what to do."""
 
 
 class Scribble:

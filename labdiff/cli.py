@@ -27,7 +27,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("demo"),
 ) -> None:
     """Grade a class of twelve example submissions, write a feedback page, and draw 64 digits."""
-    from labdiff.grading.classroom.course import CourseError
+    from labdiff.errors import CourseError
     from labdiff.grading.classroom.demo import demo as run
 
     with said_in_a_sentence(CourseError):
@@ -41,8 +41,8 @@ def build(
     execute: Annotated[bool, typer.Option("--execute", help="Run the corrections again even if fresh.")] = False,
 ) -> None:
     """Build the notebooks, references, golden answers and figures from solutions/."""
-    from labdiff.authoring.build import SourceError
     from labdiff.authoring.build import build as run
+    from labdiff.errors import SourceError
 
     with said_in_a_sentence(SourceError):
         made = run(labs, check=check, execute=execute)
@@ -102,8 +102,8 @@ def grade(
 
 
 def _grade_one(notebook: Path, lab: str | None, as_json: bool, **conditions: Any) -> None:
+    from labdiff.errors import SandboxError
     from labdiff.grading.grade import grade as run
-    from labdiff.grading.sandbox.limits import SandboxError
 
     with said_in_a_sentence(KeyError, SandboxError):
         report = run(notebook, lab, **conditions)
@@ -114,12 +114,10 @@ def _grade_one(notebook: Path, lab: str | None, as_json: bool, **conditions: Any
 
 
 def _grade_class(lab: str, submitted: Path, folder: Path, yes: bool, **options: Any) -> None:
-    from labdiff.grading.classroom.cluster import ClusterError
-    from labdiff.grading.classroom.collect import CollectError
-    from labdiff.grading.classroom.course import Course, CourseError
-    from labdiff.grading.classroom.run import Change, ClassError, grade_class
+    from labdiff.errors import ClassError, ClusterError, CollectError, CourseError, SandboxError
+    from labdiff.grading.classroom.course import Course
+    from labdiff.grading.classroom.run import Change, grade_class
     from labdiff.grading.sandbox.host import check_isolation
-    from labdiff.grading.sandbox.limits import SandboxError
 
     def agree(changes: list[Change]) -> bool:
         for change in changes:
@@ -148,7 +146,8 @@ def release(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Pack what a class gets of a lab: one zip that opens in Colab and JupyterLab."""
-    from labdiff.grading.classroom.release import ReleaseError, pack_release
+    from labdiff.errors import ReleaseError
+    from labdiff.grading.classroom.release import pack_release
 
     with said_in_a_sentence(ReleaseError):
         print(f"Wrote {pack_release(lab, out, correction=correction, overwrite=overwrite)}.")
@@ -161,7 +160,8 @@ def feedback(
     zipped: Annotated[Path | None, typer.Option("--zip", help="A zip of the pages, as Moodle takes them back.")] = None,
 ) -> None:
     """Write the feedback page of everybody who was graded."""
-    from labdiff.grading.classroom.course import Course, CourseError
+    from labdiff.errors import CourseError
+    from labdiff.grading.classroom.course import Course
     from labdiff.grading.classroom.feedback import write_feedback
 
     with said_in_a_sentence(CourseError):
@@ -192,9 +192,8 @@ def export(
     column: Annotated[str | None, typer.Option(help="The assignment's title in Canvas's file.")] = None,
 ) -> None:
     """Write the marks in the gradebook in a format that other programs import."""
-    from labdiff.grading.classroom.course import CourseError
+    from labdiff.errors import CourseError, ExportError
     from labdiff.grading.classroom.export import export as run
-    from labdiff.grading.classroom.export.marks import ExportError
 
     to = out or Path(f"{lab}_{format.value}.{'xml' if format is Format.junit else 'csv'}")
     with said_in_a_sentence(ExportError, CourseError):
@@ -213,10 +212,10 @@ def similar(
     """Show answers that are closer than chance side by side, for a person to look at."""
     from tqdm import tqdm
 
-    from labdiff.grading.classroom.collect import CollectError, collect
+    from labdiff.errors import CollectError, Unreadable
+    from labdiff.grading.classroom.collect import collect
     from labdiff.grading.classroom.similar import similar as run
     from labdiff.grading.classroom.similar import write_page
-    from labdiff.grading.submission.read import Unreadable
 
     def notebooks() -> Iterator[tuple[str, bytes]]:
         for each in tqdm(handed_in, unit="submission", dynamic_ncols=True):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from labdiff import data
+from labdiff.errors import SandboxError
 from labdiff.grading.sandbox.host import check_isolation
-from labdiff.grading.sandbox.limits import SandboxError
 
 # Meant for these tests, not for those that they start.
 os.environ.pop("PYTEST_ADDOPTS", None)

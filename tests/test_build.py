@@ -14,7 +14,7 @@ from support import ROOT
 from labdiff import exercises
 from labdiff.authoring import build as building
 from labdiff.authoring import source
-from labdiff.authoring.source import SourceError
+from labdiff.errors import SourceError
 
 each_lab = pytest.mark.parametrize("name", exercises.LABS)
 

@@ -15,8 +15,9 @@ from PIL import Image
 from test_colab import WIDGET, colab_python, data, run  # noqa: F401, the fixtures that a test here asks for
 
 from labdiff import canvas
-from labdiff.canvas import DEFAULT, DrawingError, from_drawing, from_strokes, scribble
+from labdiff.canvas import DEFAULT, from_drawing, from_strokes, scribble
 from labdiff.data import digits, offline_digits
+from labdiff.errors import DrawingError
 
 SEVEN = [[[60, 60], [200, 60], [110, 230]]]
 

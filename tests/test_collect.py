@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import ROOT
 
+from labdiff.errors import CollectError, Unreadable
 from labdiff.grading.classroom import collect as module
-from labdiff.grading.classroom.collect import CollectError, collect
-from labdiff.grading.submission.read import Unreadable
+from labdiff.grading.classroom.collect import collect
 
 LAB = "lab1_forward"
 CLASS = ROOT / "tests" / "class"

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from nbgrader.api import Gradebook
 
 from labdiff.checking.verdict import MIME
+from labdiff.errors import ExportError
 from labdiff.grading.classroom.collect import collect
 from labdiff.grading.classroom.course import on_path
 from labdiff.grading.classroom.export import FORMATS, CanvasExport, JUnitExport, MoodleExport, export
 from labdiff.grading.classroom.export.junit import junit
-from labdiff.grading.classroom.export.marks import ExportError, marks
+from labdiff.grading.classroom.export.marks import marks
 from labdiff.grading.classroom.export.moodle import moodle_feedback_zip
 from labdiff.grading.report import CARRIED, Report, Result
 

@@ -17,13 +17,14 @@ from submissions import SEED, mistaken, submission
 from support import ROOT
 
 from labdiff import exercises
+from labdiff.errors import SandboxError
 from labdiff.grading import grade as grading
 from labdiff.grading.classroom.course import Course
 from labdiff.grading.grade import grade
 from labdiff.grading.report import CARRIED, OWN, Report
 from labdiff.grading.sandbox import host as sandbox
 from labdiff.grading.sandbox import view
-from labdiff.grading.sandbox.limits import Limits, SandboxError
+from labdiff.grading.sandbox.limits import Limits
 from labdiff.grading.submission.release import released
 
 CLASS = ROOT / "tests" / "class"

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from labdiff.grading.sandbox.packing import LENGTH, Malformed, pack, unpack
+from labdiff.errors import Malformed
+from labdiff.grading.sandbox.packing import LENGTH, pack, unpack
 
 plain = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text()
 dtypes = (

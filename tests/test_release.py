@@ -30,10 +30,11 @@ from support import ROOT
 
 from labdiff.authoring.source import _only_defines, fill
 from labdiff.checking.verdict import MIME
+from labdiff.errors import ReleaseError
 from labdiff.exercises import lab as find_lab
 from labdiff.exercises.names import LABS
 from labdiff.grading.classroom import release as packing
-from labdiff.grading.classroom.release import ReleaseError, pack_release
+from labdiff.grading.classroom.release import pack_release
 from labdiff.grading.grade import grade
 
 each_lab = pytest.mark.parametrize("lab", LABS)

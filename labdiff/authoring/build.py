@@ -17,12 +17,12 @@ from tqdm import tqdm
 
 from labdiff import data
 from labdiff.authoring import example_class, figures, proofs, source
-from labdiff.authoring.source import SourceError
 from labdiff.checking import golden
 from labdiff.checking.fingerprint import fingerprint, same_fingerprint, seal
 from labdiff.checking.judge import judge
 from labdiff.checking.run import Output, run_probe
 from labdiff.checking.verdict import RIGHT
+from labdiff.errors import SourceError
 from labdiff.exercises import Lab
 from labdiff.exercises import lab as find_lab
 from labdiff.exercises.names import LABS, nearest

@@ -21,6 +21,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
+from labdiff.errors import SourceError
 from labdiff.exercises import Exercise, Lab, Written
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -34,10 +35,6 @@ import sys
 
 if importlib.util.find_spec("labdiff") is None:
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "git+{repository}"])"""
-
-
-class SourceError(Exception):
-    """The source of a lab cannot be built; the message says why and what to do."""
 
 
 def read(file: Path, lab: Lab, repository: str) -> NotebookNode:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 from labdiff.errors import UnknownName
 
-LABS = (
+ORDER = (
     "lab1_forward",
     "lab2_unet",
     "lab3_training",
@@ -17,6 +18,8 @@ LABS = (
     "lab7_editing",
     "lab8_debugging",
 )
+# a release holds the first of them
+LABS = tuple(lab for lab in ORDER if Path(__file__).with_name(f"{lab}.py").exists())
 
 
 def check_lab(name: str) -> None:

@@ -18,15 +18,16 @@ from labdiff.checking import golden
 from labdiff.checking.judge import judge
 from labdiff.checking.run import Output, run_probe
 from labdiff.checking.verdict import NOT_DONE, RIGHT, WRONG, Verdict
+from labdiff.errors import Malformed, Unreadable
 from labdiff.exercises import Exercise, Lab
 from labdiff.files import PACKAGE
 from labdiff.grading.report import CARRIED, Report, Result
 from labdiff.grading.sandbox import host as sandbox
-from labdiff.grading.sandbox.limits import Limits
-from labdiff.grading.sandbox.packing import Malformed, unpack
+from labdiff.grading.sandbox.limits import Isolation, Limits
+from labdiff.grading.sandbox.packing import unpack
 from labdiff.grading.submission.mend import mend
 from labdiff.grading.submission.program import Program, program
-from labdiff.grading.submission.read import Unreadable, read
+from labdiff.grading.submission.read import read
 from labdiff.grading.submission.release import lab_of, released
 from labdiff.grading.submission.syntax import needed
 
@@ -45,7 +46,7 @@ def grade(
     *,
     seed: int | None = None,
     reference: str | Path | None = None,
-    isolation: str = "bubblewrap",
+    isolation: Isolation | str = Isolation.BUBBLEWRAP,
     carry: bool = True,
     limits: Limits | None = None,
 ) -> Report:
@@ -53,7 +54,7 @@ def grade(
 
     notebook: a path, a file's bytes or a parsed notebook. lab: its name; found out unless given.
     seed: of the hidden inputs; drawn unless given, and in the report. reference: the file of the
-    right answers, labdiff/reference/<lab>.py unless given. isolation: "bubblewrap" or "none".
+    right answers, labdiff/reference/<lab>.py unless given. isolation: where the submission runs.
     carry: grade an answer that relies on a wrong one as if that were right, too.
 
     What cannot be graded is a report with a `problem` and no marks. Raises OSError where there
@@ -62,7 +63,7 @@ def grade(
     """
     started = time.monotonic()
     seed = new_seed() if seed is None else seed
-    limits = limits or Limits()
+    limits, isolation = limits or Limits(), Isolation(isolation)
     if lab:
         exercises.lab(lab)  # a name that is none is said before anything is read
     try:
@@ -84,7 +85,7 @@ def grade(
     return Report(asked.name, seed, isolation, results, questions, submission.problem, seconds)
 
 
-def ungraded(lab: str, seed: int, isolation: str, problem: str) -> Report:
+def ungraded(lab: str, seed: int, isolation: Isolation, problem: str) -> Report:
     """The report of a submission that cannot be graded: no marks, and why."""
     asked = [exercises.lab(lab).exercises[name] for name in released(lab).order] if lab else []
     none = [Result(e.name, NOT_DONE, 0.0, e.points, 0.0, hint=problem) for e in asked]
@@ -117,7 +118,7 @@ def expected_outputs(lab: str, seed: int, reference: Path) -> dict[str, Outputs]
 class _Submission:
     """One submission on its way to marks."""
 
-    def __init__(self, lab: Lab, runs: Program, seed: int, reference: Path, isolation: str, limits: Limits):
+    def __init__(self, lab: Lab, runs: Program, seed: int, reference: Path, isolation: Isolation, limits: Limits):
         self.lab, self.seed, self.reference = lab, seed, reference
         self.isolation, self.limits = isolation, limits
         self.program = runs

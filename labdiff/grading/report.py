@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from labdiff.checking.verdict import Part
+from labdiff.grading.sandbox.limits import Isolation
 
 OWN, CARRIED = "own", "error carried forward"
 
@@ -41,7 +42,7 @@ class Report:
 
     lab: str
     seed: int
-    isolation: str
+    isolation: Isolation
     exercises: list[Result]
     questions: list[dict[str, Any]] = field(default_factory=list)  # name and max_score; a person marks them
     problem: str = ""
@@ -82,4 +83,5 @@ class Report:
             Result(**{**result, "parts": [Part(**part) for part in result["parts"]]})
             for result in about.pop("exercises")
         ]
+        about["isolation"] = Isolation(about["isolation"])
         return cls(exercises=results, **about)

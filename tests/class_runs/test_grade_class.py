@@ -19,12 +19,13 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
+from labdiff.errors import ClassError, CourseError
 from labdiff.grading.classroom import cluster
 from labdiff.grading.classroom import run as module
 from labdiff.grading.classroom import store as reports
-from labdiff.grading.classroom.course import Course, CourseError
+from labdiff.grading.classroom.course import Course
 from labdiff.grading.classroom.export.marks import marks as marks_of
-from labdiff.grading.classroom.run import Change, ClassError, grade_class
+from labdiff.grading.classroom.run import Change, grade_class
 from labdiff.grading.grade import grade
 from labdiff.grading.report import Report
 

@@ -40,6 +40,7 @@ from nbgrader.api import Gradebook
 from support import ROOT, reference
 
 from labdiff import exercises
+from labdiff.errors import Unreadable
 from labdiff.files import PACKAGE
 from labdiff.grading.doors.nbgrader import page
 from labdiff.grading.grade import grade
@@ -49,7 +50,7 @@ from labdiff.grading.sandbox import view
 from labdiff.grading.sandbox.limits import Limits
 from labdiff.grading.submission.mend import mend
 from labdiff.grading.submission.program import program
-from labdiff.grading.submission.read import Unreadable, read
+from labdiff.grading.submission.read import read
 from labdiff.grading.submission.release import released
 
 LAB = "lab1_forward"

@@ -24,11 +24,12 @@ from hypothesis import strategies as st
 from mangling import MANGLED, MANGLINGS, SAVINGS, WHOLE, answers, ending, mangled, released, right, squeezed, words
 
 from labdiff import exercises
+from labdiff.errors import Unreadable
 from labdiff.exercises.names import LABS
 from labdiff.grading.grade import grade
 from labdiff.grading.submission.mend import mend
 from labdiff.grading.submission.program import Program, program
-from labdiff.grading.submission.read import Cell, Unreadable, read
+from labdiff.grading.submission.read import Cell, read
 from labdiff.grading.submission.restore import restore
 
 pytestmark = [

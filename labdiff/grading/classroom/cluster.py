@@ -16,19 +16,15 @@ from typing import Any
 import psutil
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 
+from labdiff.errors import ClusterError, SandboxError
 from labdiff.grading.classroom.store import Conditions, checks_of
 from labdiff.grading.grade import grade, ungraded
 from labdiff.grading.report import Report
 from labdiff.grading.sandbox.host import check_isolation
-from labdiff.grading.sandbox.limits import SandboxError
 
 MEMORY = 3 << 30  # bytes that one worker and the submission it runs may need
 ENDED = "Each worker that tried to grade it ended: run the same command again, or look at it yourself."
 AHEAD = 2  # submissions per worker that are on their way, so that none waits and the scheduler holds few
-
-
-class ClusterError(Exception):
-    """The cluster cannot grade; the message says what to do."""
 
 
 @contextlib.contextmanager

@@ -32,7 +32,8 @@ from pathlib import Path
 
 from nbgrader.utils import parse_utc
 
-from labdiff.grading.submission.read import LARGEST, Unreadable, read
+from labdiff.errors import CollectError, Unreadable
+from labdiff.grading.submission.read import LARGEST, read
 from labdiff.grading.submission.release import lab_of
 
 IGNORED = {"__MACOSX", "__pycache__", "node_modules"}  # and all that begins with a dot
@@ -52,10 +53,6 @@ CANVAS = (
 FOLDERS = r"(?P<student>[^/]+)/(?P<file>.*)"
 FILES = r"(?P<student>[^/]+)\.[Ii][Pp][Yy][Nn][Bb]"
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}  # of Windows
-
-
-class CollectError(Exception):
-    """No list of submissions can be made; the message says why and what to do."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import random
-import re
 import runpy
 import shutil
 import sys
@@ -20,21 +19,12 @@ from typing import Any
 import nbformat
 
 from labdiff.checking.verdict import MIME
+from labdiff.errors import CourseError
 from labdiff.grading.doors import nbgrader as preprocessors
 from labdiff.grading.doors import settings as nbgrader_settings
 from labdiff.grading.report import CARRIED, Report
+from labdiff.grading.sandbox.limits import Isolation
 from labdiff.grading.submission.release import released
-
-
-class CourseError(Exception):
-    """nbgrader could not do what was asked; the message holds its log."""
-
-    @property
-    def cause(self) -> str:
-        """What the log says was raised, in one line."""
-        lines = str(self).strip().splitlines()
-        raised = [line for line in lines if re.match(r"\s*[\w.]+(Error|Exception|Entry): ", line)]
-        return raised[-1].partition(": ")[2] if raised else lines[-1]
 
 
 @dataclass
@@ -57,14 +47,16 @@ class Course:
     submissions as nbgrader itself does, with the rights of whoever grades them, to compare with it.
     """
 
-    def __init__(self, root: Path, isolation: str = "bubblewrap", seed: int | None = None, stock: bool = False):
+    def __init__(
+        self, root: Path, isolation: Isolation = Isolation.BUBBLEWRAP, seed: int | None = None, stock: bool = False
+    ):
         from nbgrader.apps import NbGraderAPI
 
         logging.getLogger("traitlets").setLevel(logging.ERROR)
         self.root = root.resolve()
         config = settings(self.root)
         config.CourseDirectory.root = str(self.root)
-        config.GradeInSandbox.isolation = isolation
+        config.GradeInSandbox.isolation = isolation.value
         config.GradeInSandbox.seed = seed
         used = config.Autograde.autograde_preprocessors if "autograde_preprocessors" in config.Autograde else []
         if not stock and not any("GradeInSandbox" in str(each) for each in used):

@@ -10,6 +10,7 @@ from pathlib import Path
 from labdiff import exercises
 from labdiff.files import ROOT
 from labdiff.grading.classroom.course import Course, Row
+from labdiff.grading.sandbox.limits import Isolation
 
 LAB = "lab1_forward"
 EXAMPLES = ROOT / "tests" / "class"  # built, see labdiff/authoring/example_class.py
@@ -21,15 +22,15 @@ def demo(out: Path) -> None:
 
     Needs no network and no MNIST: the offline digits serve. Raises CourseError where nbgrader fails.
     """
+    from labdiff.errors import SandboxError
     from labdiff.grading.sandbox.host import check_isolation
-    from labdiff.grading.sandbox.limits import SandboxError
 
     os.environ["LABDIFF_DATA"] = "offline"
-    isolation = "bubblewrap"
+    isolation = Isolation.BUBBLEWRAP
     try:
         check_isolation(isolation)
     except SandboxError as error:
-        isolation = "none"
+        isolation = Isolation.NONE
         print(f"{error}\nThese examples are our own, so the demo goes on without a sandbox.\n")
     out.mkdir(parents=True, exist_ok=True)
     shutil.copytree(ROOT / "solutions" / LAB, out / "solutions" / LAB, dirs_exist_ok=True)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from labdiff.grading.classroom.course import Course, CourseError
+from labdiff import files
+from labdiff.errors import CourseError
+from labdiff.grading.classroom.course import Course
 from labdiff.grading.classroom.export.moodle import moodle_feedback_zip
 from labdiff.grading.classroom.run import recorded
 
@@ -36,12 +38,9 @@ def write_feedback(course: Course, lab: str, zipped: Path | None = None) -> list
                 pages[student] = page
     if zipped is None:
         return []
-    partial = zipped.with_name(zipped.name + ".partial")
-    unknown = moodle_feedback_zip(
-        ((recorded(course, lab, student).origin, student, page) for student, page in pages.items()), partial
-    )
-    os.replace(partial, zipped)
-    return unknown
+    found = ((recorded(course, lab, student).origin, student, page) for student, page in pages.items())
+    with files.writing(zipped) as file:
+        return moodle_feedback_zip(found, file)
 
 
 @functools.cache

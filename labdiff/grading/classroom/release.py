@@ -26,6 +26,7 @@ from nbformat import NotebookNode
 
 from labdiff import checkpoints, exercises
 from labdiff.checkpoints import CheckpointError
+from labdiff.errors import ReleaseError
 from labdiff.exercises.names import LABS
 from labdiff.files import PACKAGE
 from labdiff.grading.submission.release import released
@@ -155,10 +156,6 @@ def ddim_sample(network, x_T, timesteps, alphas_cumprod):
         x = image * x + output * network(x, torch.full((len(x),), t, device=x.device))  # (B, C, H, W)
     return x.clamp(-1, 1)
 '''
-
-
-class ReleaseError(Exception):
-    """A lab cannot be packed; the message says why and what to do."""
 
 
 def pack_release(lab: str, to: Path | None = None, *, correction: bool = False, overwrite: bool = False) -> Path:

@@ -12,28 +12,24 @@ import csv
 import gc
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from labdiff import exercises
+from labdiff import exercises, files
+from labdiff.errors import ClassError, CourseError, FileError, Unreadable
 from labdiff.grading.classroom import cluster
 from labdiff.grading.classroom.collect import Submitted, collect
-from labdiff.grading.classroom.course import Course, CourseError
-from labdiff.grading.classroom.store import Conditions, Reports, checks_of, hash_of, write, writing
+from labdiff.grading.classroom.course import Course
+from labdiff.grading.classroom.store import Conditions, Reports, checks_of, hash_of
 from labdiff.grading.classroom.summary import Summary
 from labdiff.grading.grade import new_seed
 from labdiff.grading.report import CARRIED, Report, Result
-from labdiff.grading.submission.read import Unreadable
+from labdiff.grading.sandbox.limits import Isolation
 
 STAMP = "recorded.json"  # beside the graded notebook: which report nbgrader has recorded
-
-
-class ClassError(Exception):
-    """A class cannot be graded; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ def grade_class(
     pattern: str | None = None,
     seed: int | None = None,
     carry: bool | None = None,
-    isolation: str = "bubblewrap",
+    isolation: Isolation = Isolation.BUBBLEWRAP,
     scheduler: str | None = None,
     workers: int | None = None,
     regrade: bool = False,
@@ -100,7 +96,7 @@ def grade_class(
         if changes and not agree(changes):
             raise ClassError("Nothing was written: the marks in the gradebook are what they were.")
         run.write_again()
-        write(folder / "class.json", json.dumps(asdict(conditions), indent=2))
+        files.write(folder / "class.json", json.dumps(asdict(conditions), indent=2))
         return run.summary(folder)
 
 
@@ -179,8 +175,8 @@ class _Run:
         place = self.course.root / "submitted" / each.student / self.lab
         try:
             self._place(each, place, data)
-        except OSError as error:
-            self._fails(each, f"It was graded and not recorded: {error.strerror}.")
+        except FileError as error:
+            self._fails(each, f"It was graded and not recorded: {error}")
             return
         try:
             self.course.record(self.lab, each.student, report)
@@ -188,20 +184,17 @@ class _Run:
             self._fails(each, f"nbgrader could not record it: {error.cause}")
             return
         stamp = Recorded(hash_of(data), key, each.origin)
-        write(self.course.root / "autograded" / each.student / self.lab / STAMP, json.dumps(asdict(stamp)))
+        files.write(self.course.root / "autograded" / each.student / self.lab / STAMP, json.dumps(asdict(stamp)))
 
     def _place(self, each: Submitted, place: Path, data: bytes) -> None:
         """Put a submission where nbgrader looks for it, unless that is where it came from."""
         if (each.source / each.origin).parent.resolve() == place.resolve():
             if Path(each.origin).name != f"{self.lab}.ipynb" and (place / f"{self.lab}.ipynb").exists():
-                raise FileExistsError(0, f"{each.origin} was graded, and {self.lab}.ipynb is there too: take one away")
+                raise FileError(f"{each.origin} was graded, and {self.lab}.ipynb is there too: take one away.")
             return
-        place.mkdir(parents=True, exist_ok=True)
-        partial = place / f"{self.lab}.partial"
-        partial.write_bytes(data)
-        os.replace(partial, place / f"{self.lab}.ipynb")
+        files.write(place / f"{self.lab}.ipynb", data)
         if each.timestamp:  # what nbgrader takes late penalties from
-            write(place / "timestamp.txt", each.timestamp.isoformat())
+            files.write(place / "timestamp.txt", each.timestamp.isoformat())
 
     def changes(self) -> list[Change]:
         """Whose marks would change by what was graded again."""
@@ -225,7 +218,7 @@ class _Run:
         if self.kept:
             self.say(f"{self.kept} were graded under other conditions and kept: --regrade grades them again.")
         found = Summary(self.lab)
-        with writing(folder / "summary.csv") as stream:
+        with files.writing(folder / "summary.csv") as file, open(file, "w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream)
             table.writerow(found.header())
             for each, key in sorted(self.rows, key=lambda row: row[0].student):
@@ -235,7 +228,7 @@ class _Run:
             for student, problem in sorted(self.problems.items()):
                 table.writerow(found.problem(student, problem))
         found.waiting = self.course.waiting(self.lab)
-        write(folder / "summary.html", found.as_page())
+        files.write(folder / "summary.html", found.as_page())
         return found
 
 
@@ -259,7 +252,7 @@ def _why(before: Report, after: Report) -> Iterator[str]:
         yield f"{before.problem or 'could be graded'} -> {after.problem or 'could be graded'}"
 
 
-def _conditions(file: Path, lab: str, seed: int | None, carry: bool | None, isolation: str) -> Conditions:
+def _conditions(file: Path, lab: str, seed: int | None, carry: bool | None, isolation: Isolation) -> Conditions:
     """The conditions of this run; what is not given is as it was in the run before."""
     before = {}
     with contextlib.suppress(OSError, ValueError):
@@ -268,7 +261,7 @@ def _conditions(file: Path, lab: str, seed: int | None, carry: bool | None, isol
     seed = before.get("seed", new_seed()) if seed is None else seed
     conditions = Conditions(lab, checks_of(lab), seed, carry, isolation)
     if not before:
-        write(file, json.dumps(asdict(conditions), indent=2))  # a run that is stopped goes on with the same seed
+        files.write(file, json.dumps(asdict(conditions), indent=2))  # a run that is stopped goes on with the same seed
     return conditions
 
 

@@ -25,11 +25,12 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader
 
 from labdiff import exercises
+from labdiff.errors import Unreadable
 from labdiff.exercises import Lab
 from labdiff.files import PACKAGE
 from labdiff.grading.submission.mend import mend
 from labdiff.grading.submission.program import program
-from labdiff.grading.submission.read import Unreadable, read
+from labdiff.grading.submission.read import read
 from labdiff.grading.submission.release import released
 from labdiff.grading.submission.restore import answered_questions
 from labdiff.grading.submission.syntax import DEFINITIONS, PARSING, needed, parsed

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
 
-from labdiff import exercises
-from labdiff.files import PACKAGE
+from labdiff import files, manifest
+from labdiff.checking import golden
 from labdiff.grading.report import Report
+from labdiff.grading.sandbox.limits import Isolation, Limits
 from labdiff.grading.submission.release import release_file
 
 
@@ -26,7 +23,7 @@ class Conditions:
     checks: str
     seed: int
     carry: bool = True
-    isolation: str = "bubblewrap"
+    isolation: Isolation = Isolation.BUBBLEWRAP
 
     def key(self, submission: str) -> str:
         """The name of the report of a submission, given by its hash."""
@@ -40,33 +37,14 @@ def hash_of(data: bytes) -> str:
 
 @functools.cache
 def checks_of(lab: str) -> str:
-    """A hash of all that decides marks in a lab: its exercises, its right answers, its release, the grader."""
-    earlier = exercises.LABS[: exercises.LABS.index(lab) + 1]
-    files = [PACKAGE / "exercises" / f"{name}.py" for name in ("__init__", lab)]
-    files += [PACKAGE / "reference" / f"{name}.py" for name in earlier]
-    files += [PACKAGE / "checking" / f"{name}.py" for name in ("run", "judge", "verdict", "fingerprint", "golden")]
-    files += [PACKAGE / "checking" / "golden" / f"{lab}.npz", release_file(lab)]
-    files += [PACKAGE / "grading" / f"{name}.py" for name in ("grade", "sandbox/inside", "sandbox/packing")]
-    files += sorted((PACKAGE / "grading" / "submission").glob("*.py"))
-    return hash_of(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files))
+    """A hash of all that decides marks in a lab: its exercises, answers and release, the grader, and the limits.
 
-
-@contextlib.contextmanager
-def writing(file: Path) -> Iterator[TextIO]:
-    """A file to write whole or not at all, so that not even a power cut leaves half of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    with open(temporary, "w", encoding="utf-8", newline="") as stream:
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
-
-
-def write(file: Path, text: str) -> None:
-    """Write a text to a file, whole or not at all."""
-    with writing(file) as stream:
-        stream.write(text)
+    Raises UnknownName where there is no such lab.
+    """
+    decisive = manifest.of_sandbox(lab).files | manifest.of_grader(lab).files
+    decisive |= {"golden": golden.path(lab), "release": release_file(lab)}
+    made_of = {place: hash_of(file.read_bytes()) for place, file in decisive.items()}
+    return hash_of(json.dumps([made_of, asdict(Limits())], sort_keys=True).encode())
 
 
 class Reports:
@@ -84,4 +62,4 @@ class Reports:
 
     def put(self, key: str, report: Report) -> None:
         """Keep a report."""
-        write(self.folder / f"{key}.json", report.to_json())
+        files.write(self.folder / f"{key}.json", report.to_json())

@@ -19,6 +19,7 @@ from labdiff.checking import golden
 from labdiff.checking.verdict import NOT_DONE, RIGHT
 from labdiff.grading.classroom.export.table import as_cell
 from labdiff.grading.report import CARRIED, Report, Result
+from labdiff.grading.sandbox.limits import Isolation
 
 MOST_MISTAKES = 10
 MOST_SHOWN = 200  # of those who need a person's look, on the page; the table has them all
@@ -49,7 +50,7 @@ class Summary:
     look: list[tuple[str, str]] = field(default_factory=list)  # the first of them; the table has them all
     looks: int = 0
     waiting: int = 0  # answers in words that wait for a person, over all students
-    isolation: Counter[str] = field(default_factory=Counter)
+    isolation: Counter[Isolation] = field(default_factory=Counter)
     seconds: float = 0.0  # of grading, summed over all submissions
 
     def add(self, student: str, report: Report, note: str = "") -> list[str]:
@@ -128,8 +129,8 @@ class Summary:
                 lines.append(f"  and {self.looks - MOST_MISTAKES} more, in the summary's page and table")
         if self.waiting:
             lines += ["", f"{self.waiting} answers in words wait for marks: nbgrader formgrader"]
-        if self.isolation["none"]:
-            lines += ["", f"{self.isolation['none']} were graded without a sandbox."]
+        if self.isolation[Isolation.NONE]:
+            lines += ["", f"{self.isolation[Isolation.NONE]} were graded without a sandbox."]
         return "\n".join(lines)
 
     def as_page(self) -> str:

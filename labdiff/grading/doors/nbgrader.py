@@ -25,11 +25,12 @@ from traitlets import Bool, Enum, Integer
 from labdiff import exercises
 from labdiff.checking.notebook import as_html
 from labdiff.checking.verdict import MIME, Verdict
+from labdiff.errors import SandboxError, Unreadable
 from labdiff.grading.grade import grade, new_seed, ungraded
 from labdiff.grading.report import CARRIED, Report, Result
-from labdiff.grading.sandbox.limits import ISOLATIONS, SandboxError
+from labdiff.grading.sandbox.limits import Isolation
 from labdiff.grading.submission.mend import mend
-from labdiff.grading.submission.read import Unreadable, read
+from labdiff.grading.submission.read import read
 from labdiff.grading.submission.release import lab_of, released
 from labdiff.grading.submission.restore import restore
 
@@ -78,7 +79,9 @@ class GradeInSandbox(Execute):
         config=True
     )
     carry = Bool(True, help="Whether right work on a wrong answer above it earns its marks.").tag(config=True)
-    isolation = Enum(ISOLATIONS, "bubblewrap", help='"none" runs submissions with your own rights.').tag(config=True)
+    isolation = Enum(
+        [each.value for each in Isolation], "bubblewrap", help='"none" runs submissions with your own rights.'
+    ).tag(config=True)
 
     def preprocess(self, nb: NotebookNode, resources: dict, **options: Any) -> tuple[NotebookNode, dict]:
         """Grade one submission. Raises NbGraderException where there is no sandbox."""
@@ -87,14 +90,15 @@ class GradeInSandbox(Execute):
             return super().preprocess(nb, resources, **options)
         seed = run_seed if self.seed is None else self.seed
         student, problem = resources["nbgrader"]["student"], nb.metadata.get(PROBLEM)
+        isolation = Isolation(self.isolation)
         if (lab, student) in ready:
             write(ready[lab, student], nb)
             return nb, resources
         try:
             if problem:
-                report = ungraded(lab, seed, self.isolation, problem)
+                report = ungraded(lab, seed, isolation, problem)
             else:
-                report = grade(nb, lab, seed=seed, isolation=self.isolation, carry=self.carry)
+                report = grade(nb, lab, seed=seed, isolation=isolation, carry=self.carry)
         except (SandboxError, FileNotFoundError) as error:
             raise NbGraderException(str(error)) from error
         if report.problem:

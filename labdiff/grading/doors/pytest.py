@@ -17,7 +17,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the grader."""
     group = parser.getgroup("labdiff", "grading of labdiff notebooks")
     group.addoption("--labdiff-seed", type=int, help="the seed of the hidden inputs; drawn unless given")
-    group.addoption("--labdiff-isolation", default="bubblewrap", help='"none" runs submissions with your own rights')
+    group.addoption(
+        "--labdiff-isolation",
+        default="bubblewrap",
+        choices=["bubblewrap", "none"],
+        help='"none" runs submissions with your own rights',
+    )
     group.addoption("--labdiff-no-carry", action="store_true", help="no marks for right work on a wrong answer")
 
 
@@ -29,7 +34,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     if file_path.resolve() not in named:
         return None
     try:
-        from labdiff.grading.submission.read import Unreadable, read
+        from labdiff.errors import Unreadable
+        from labdiff.grading.submission.read import read
         from labdiff.grading.submission.release import lab_of
     except ImportError:  # labdiff[grading] is not installed here
         return None

@@ -23,25 +23,24 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from labdiff import exercises
+from labdiff.errors import Malformed, SandboxError
 from labdiff.files import PACKAGE
-from labdiff.grading.sandbox.limits import ISOLATIONS, Limits, SandboxError
-from labdiff.grading.sandbox.packing import LENGTH, Malformed, pack, read_exactly, unpack
+from labdiff.grading.sandbox.limits import Isolation, Limits
+from labdiff.grading.sandbox.packing import LENGTH, pack, read_exactly, unpack
 from labdiff.grading.sandbox.view import HOME, VIEW, site_folders, view_of
 
 INSTALL = "sudo apt-get install bubblewrap"
 
 
-def check_isolation(isolation: str) -> None:
+def check_isolation(isolation: Isolation) -> None:
     """Raises SandboxError where submissions cannot be run with this isolation here; says what to do."""
-    if isolation not in ISOLATIONS:
-        raise SandboxError(f"There is no isolation called {isolation!r}; there are {' and '.join(ISOLATIONS)}.")
-    if isolation == "bubblewrap":
+    if isolation is Isolation.BUBBLEWRAP:
         _way()
     elif not hasattr(os, "fork"):
         raise SandboxError("Grading forks processes, which Windows cannot: grade in WSL or on Linux or macOS.")
 
 
-def run(lab: str, job: dict[str, Any], limits: Limits, isolation: str = "bubblewrap") -> Iterator[tuple[dict, bytes]]:
+def run(lab: str, job: dict[str, Any], limits: Limits, isolation: Isolation) -> Iterator[tuple[dict, bytes]]:
     """Run a job where nothing of another one is, and yield what it says: (event, data), as `inside.Submission` does.
 
     job: cells, exercises, replaced and reference; see `inside.Submission`. Ends early where the
@@ -77,9 +76,9 @@ def run(lab: str, job: dict[str, Any], limits: Limits, isolation: str = "bubblew
 class Sandbox:
     """A process behind bubblewrap that has torch imported, runs no student's code, and forks one that does."""
 
-    def __init__(self, lab: str, isolation: str):
+    def __init__(self, lab: str, isolation: Isolation):
         self.lab, self.isolation, self.grader = lab, isolation, os.getpid()
-        self.once = isolation == "bubblewrap" and _way().where == "once"
+        self.once = isolation is Isolation.BUBBLEWRAP and _way().where == "once"
         self.control, there = socket.socketpair()
         command, environment = _command(lab, isolation)
         self.process = subprocess.Popen(
@@ -90,7 +89,7 @@ class Sandbox:
             env=environment,
             cwd="/",
             start_new_session=True,
-            **(_way().user if isolation == "bubblewrap" else {}),
+            **(_way().user if isolation is Isolation.BUBBLEWRAP else {}),
         )
         there.close()
 
@@ -116,7 +115,7 @@ _idle: list[Sandbox] = []  # at most one, of the lab that was graded last
 _lock = threading.Lock()
 
 
-def _take(lab: str, isolation: str) -> Sandbox:
+def _take(lab: str, isolation: Isolation) -> Sandbox:
     """The idle sandbox where it serves, or a new one."""
     with _lock:
         waiting = _idle.pop() if _idle else None
@@ -160,8 +159,8 @@ def _read(descriptor: int, deadline: float, most: int) -> bytes:
     return read_exactly(descriptor, size, deadline)
 
 
-def _command(lab: str, isolation: str) -> tuple[list[str], dict[str, str]]:
-    home = HOME if isolation == "bubblewrap" else tempfile.gettempdir()
+def _command(lab: str, isolation: Isolation) -> tuple[list[str], dict[str, str]]:
+    home = HOME if isolation is Isolation.BUBBLEWRAP else tempfile.gettempdir()
     environment = {
         "PATH": "/nonexistent",
         "HOME": home,
@@ -180,9 +179,9 @@ def _command(lab: str, isolation: str) -> tuple[list[str], dict[str, str]]:
         "NBGRADER_EXECUTION": "autograde",  # what labdiff.being_graded reads
     }
     sites = site_folders()
-    where = "fork" if isolation == "none" else _way().where
+    where = "fork" if isolation is Isolation.NONE else _way().where
     inside = ["-s", "-m", "labdiff.grading.sandbox.inside", where]
-    if isolation == "none":
+    if isolation is Isolation.NONE:
         environment["PYTHONPATH"] = os.pathsep.join([str(PACKAGE.parent), *sites])
         return [sys.executable, *inside], environment
     environment["PYTHONPATH"] = os.pathsep.join([VIEW, *sites])

@@ -31,8 +31,9 @@ import torch
 import labdiff
 from labdiff import exercises
 from labdiff.checking.run import Output, explain, run_probe
+from labdiff.errors import Malformed
 from labdiff.grading.sandbox import confine
-from labdiff.grading.sandbox.packing import LENGTH, Malformed, pack, read_exactly, unpack
+from labdiff.grading.sandbox.packing import LENGTH, pack, read_exactly, unpack
 
 os = types.SimpleNamespace(**vars(os))  # as it is before a student's code can change it
 FUTURE = functools.reduce(

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
-ISOLATIONS = ("bubblewrap", "none")
+from labdiff.errors import SandboxError
 
 
-class SandboxError(Exception):
-    """There is no sandbox to run a submission in; the message says what to do."""
+class Isolation(str, Enum):
+    """Where a submission's code runs. Isolation("...") raises SandboxError where there is none of that name."""
+
+    BUBBLEWRAP = "bubblewrap"
+    NONE = "none"  # with the rights of whoever grades
+
+    __str__ = str.__str__  # in texts and tables it is its value
+
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        raise SandboxError(f"There is no isolation called {value!r}; there are {' and '.join(cls)}.")
 
 
 @dataclass(frozen=True)

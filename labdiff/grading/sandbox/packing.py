@@ -18,13 +18,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
+from labdiff.errors import Malformed
+
 LENGTH = struct.Struct(">Q")
 DEEPEST = 20
 LONGEST = 4 << 20  # bytes of JSON
-
-
-class Malformed(ValueError):
-    """Bytes that `pack` did not make."""
 
 
 def pack(tree: Any) -> bytes:

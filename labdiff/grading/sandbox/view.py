@@ -11,7 +11,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from labdiff import checkpoints, exercises
+from labdiff import manifest
 from labdiff.files import PACKAGE
 from labdiff.grading.sandbox.limits import Limits
 
@@ -80,30 +80,21 @@ def _python_folders() -> list[str]:
 
 
 def _package_files(lab: str) -> list[tuple[Path, str]]:
-    """The files of labdiff that the sandbox sees, and where: no golden answers, no reference but of earlier labs."""
-    earlier = exercises.LABS[: exercises.LABS.index(lab)]
-    names = [f"{name}.py" for name in ("__init__", "data", "plotting", "metrics", "checkpoints", "pictures", "canvas")]
-    names += [
-        f"checking/{name}.py" for name in ("__init__", "notebook", "run", "judge", "verdict", "fingerprint", "golden")
+    """The files of labdiff that the sandbox sees, and where: no golden answers, no answers but of earlier labs."""
+    hidden = Path(_without_hints().name)
+    return [
+        (hidden / file.name if file.parent.name == "exercises" else file, place)
+        for place, file in sorted(manifest.of_sandbox(lab).files.items())
     ]
-    names += ["grading/__init__.py"]
-    names += [f"grading/sandbox/{name}.py" for name in ("__init__", "confine", "inside", "packing", "syscalls")]
-    names += [f"reference/{name}.py" for name in ("__init__", *earlier)]
-    names += [file.name for file in PACKAGE.glob("*.npz")]
-    shipped = next(place for place in checkpoints.PLACES if list(place.glob("*.ckpt")))
-    asked = Path(_exercises().name)
-    return [*((PACKAGE / name, name) for name in names), (shipped, "shipped"), (asked, "exercises")]
 
 
 @functools.cache
-def _exercises() -> tempfile.TemporaryDirectory:
+def _without_hints() -> tempfile.TemporaryDirectory[str]:
     """A copy of labdiff/exercises without the hints, the last of which is nearly the answer."""
     copy = tempfile.TemporaryDirectory(prefix="labdiff-exercises-")
     os.chmod(copy.name, 0o755)
     for file in (PACKAGE / "exercises").glob("*.py"):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        if file.stem not in ("__init__", "draw", "names", "parts"):
-            tree = _WithoutHints().visit(tree)
+        tree = _WithoutHints().visit(ast.parse(file.read_text(encoding="utf-8")))
         Path(copy.name, file.name).write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
     return copy
 

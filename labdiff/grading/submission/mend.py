@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import textwrap
 
+from labdiff.errors import Unreadable
 from labdiff.exercises import Lab
-from labdiff.grading.submission.read import LONGEST, Cell, Unreadable, folded
+from labdiff.grading.submission.read import LONGEST, Cell, folded
 from labdiff.grading.submission.release import lab_of, released
 from labdiff.grading.submission.syntax import DEFINITIONS, binds, compiles, key_of, parsed
 

@@ -6,8 +6,9 @@ import ast
 import re
 from dataclasses import dataclass, field
 
+from labdiff.errors import Unreadable
 from labdiff.exercises import Lab
-from labdiff.grading.submission.read import Cell, Unreadable
+from labdiff.grading.submission.read import Cell
 from labdiff.grading.submission.release import Release, released
 from labdiff.grading.submission.syntax import PARSING, binds, compiles, key_of, made_from_itself, parsed, reach, uses
 

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labdiff.errors import Unreadable
+
 LARGEST = 160 << 20  # bytes of a notebook
 MOST_CELLS = 3000
 LONGEST = 50_000  # characters of a code cell
 MOST_LISTS = 10_000_000  # and dictionaries in a file; three bytes of it take sixty in memory
 MOST_CODE = 500_000  # characters of all code cells
-
-
-class Unreadable(Exception):
-    """A file that cannot be graded; the message says why, in a sentence for the instructor's list."""
 
 
 @dataclass

@@ -12,9 +12,10 @@ import nbformat
 from nbformat import NotebookNode
 
 from labdiff import exercises
+from labdiff.errors import Unreadable
 from labdiff.exercises.names import LABS
 from labdiff.files import PACKAGE
-from labdiff.grading.submission.read import Cell, Unreadable, folded
+from labdiff.grading.submission.read import Cell, folded
 from labdiff.grading.submission.syntax import key_of, only_defines
 
 PLACES = (PACKAGE / "notebooks", PACKAGE.parent / "notebooks")

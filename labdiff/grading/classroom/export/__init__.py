@@ -16,10 +16,11 @@ from nbgrader.api import Gradebook
 from nbgrader.plugins import CsvExportPlugin, ExportPlugin
 from traitlets import Unicode
 
+from labdiff.errors import ExportError
 from labdiff.grading.classroom.course import Course
 from labdiff.grading.classroom.export.canvas import to_canvas
 from labdiff.grading.classroom.export.junit import to_junit
-from labdiff.grading.classroom.export.marks import Exported, ExportError, exported_to, marks
+from labdiff.grading.classroom.export.marks import Exported, exported_to, marks
 from labdiff.grading.classroom.export.moodle import to_moodle
 
 

@@ -10,9 +10,7 @@ from pathlib import Path
 from nbgrader.api import Assignment, Grade, Gradebook, MissingEntry, Student, SubmittedAssignment, SubmittedNotebook
 from sqlalchemy import func
 
-
-class ExportError(Exception):
-    """Marks cannot be written; the message says why and what to do."""
+from labdiff.errors import ExportError
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from typing import Any
 
 from nbgrader.api import Gradebook
 
+from labdiff.errors import ExportError
 from labdiff.grading.classroom.collect import MOODLE
-from labdiff.grading.classroom.export.marks import Exported, ExportError, Mark, exported_to, marks, numbered, printable
+from labdiff.grading.classroom.export.marks import Exported, Mark, exported_to, marks, numbered, printable
 from labdiff.grading.classroom.export.match import Row
 from labdiff.grading.classroom.export.table import Table, as_cell, as_number, parsed_number, write_rows
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from labdiff.grading.classroom.export.marks import ExportError
+from labdiff.errors import ExportError
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet calculate a cell
 
