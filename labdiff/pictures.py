@@ -248,7 +248,7 @@ def read(pictures: torch.Tensor, progress: bool = True) -> torch.Tensor:
 
     pictures: (N, 3, 32, 32) in [-1, 1]. Returns (N, 6), int64.
     """
-    from labdiff import metrics
+    from labdiff.models import classifier as metrics
 
     palette = torch.tensor(list(COLOURS.values()))  # (6, 3)
     x = (pictures.clamp(-1, 1) + 1) / 2  # (N, 3, 32, 32)

@@ -15,7 +15,9 @@ import torch
 from PIL import Image, PngImagePlugin
 from tqdm import tqdm
 
-from labdiff import checkpoints, data, metrics
+from labdiff import data
+from labdiff.models import checkpoint as checkpoints
+from labdiff.models import classifier as metrics
 
 KEY = "drawn-from"
 SHOWN = (999, 800, 650, 500, 350, 200, 100, 0)
@@ -52,7 +54,7 @@ def process() -> torch.Tensor:
 
 def prompts() -> torch.Tensor:
     """A picture for each of twelve prompts, with the prompt below it."""
-    from labdiff.measure import sample_prompts
+    from labdiff.models.evaluation import sample_prompts
     from labdiff.reference.lab6_text_to_image import Autoencoder, TextToImage
 
     texts = (

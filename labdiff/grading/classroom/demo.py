@@ -54,8 +54,8 @@ def demo(out: Path) -> None:
 
 def draw_digits(file: Path, n: int = 64) -> Path:
     """Draw n digits from checkpoints/model.ckpt to a picture, and return its path."""
-    from labdiff.checkpoints import draw
-    from labdiff.train import save_grid
+    from labdiff.models.checkpoint import draw
+    from labdiff.models.train.training import save_grid
 
     save_grid(draw(n), file, columns=16)
     return file.resolve()

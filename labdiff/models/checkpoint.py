@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-PLACES = (Path(__file__).parent / "shipped", Path(__file__).parents[1] / "checkpoints")
+PLACES = (Path(__file__).parents[1] / "shipped", Path(__file__).parents[2] / "checkpoints")
 PARTS = ("weights", "config", "recipe", "figures")
 
 

@@ -17,8 +17,9 @@ import torch
 from torch import distributed, nn
 from tqdm import tqdm
 
-from labdiff import checkpoints, data
-from labdiff.checkpoints import CheckpointError
+from labdiff import data
+from labdiff.models import checkpoint as checkpoints
+from labdiff.models.checkpoint import CheckpointError
 
 Figures = dict[str, Any]
 
@@ -272,7 +273,7 @@ def train_model(
 
     config: arguments of the U-Net, its defaults unless given. Raises data.DataError where MNIST cannot be had.
     """
-    from labdiff import measure as measuring
+    from labdiff.models import evaluation as measuring
     from labdiff.reference.lab2_unet import UNet
 
     images, _ = data.load("mnist", train=True)
@@ -337,7 +338,7 @@ def train_guided(
 
     drop: the share of labels that are replaced by the null label. Raises data.DataError where MNIST cannot be had.
     """
-    from labdiff import measure as measuring
+    from labdiff.models import evaluation as measuring
     from labdiff.reference.lab5_guidance import GuidedUNet
 
     images, labels = data.load("mnist", train=True)
@@ -373,7 +374,7 @@ def train_autoencoder(
 
     The loss is the mean squared error of the pixels and kl_weight times the KL divergence.
     """
-    from labdiff import measure as measuring
+    from labdiff.models import evaluation as measuring
     from labdiff import pictures
     from labdiff.reference.lab6_text_to_image import Autoencoder, kl_divergence
 
@@ -434,7 +435,7 @@ def train_text_to_image(
     `pictures.is_held_out`.
     colourings: how often each shape is painted. autoencoder: its checkpoint. drop: the share of captions left empty.
     """
-    from labdiff import measure as measuring
+    from labdiff.models import evaluation as measuring
     from labdiff import pictures
     from labdiff.reference.lab6_text_to_image import Autoencoder, TextToImage, tokenise
 
@@ -497,8 +498,8 @@ def train_judge(
 
     Under torchrun each process normalises its batches by itself, so there the losses depend on how many there are.
     """
-    from labdiff import measure as measuring
-    from labdiff.metrics import Judge, shifted_and_turned
+    from labdiff.models import evaluation as measuring
+    from labdiff.models.classifier import Judge, shifted_and_turned
 
     images, labels = data.load("mnist", train=True)
     torch.manual_seed(seed)

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from labdiff import data, metrics, pictures
+from labdiff import data, pictures
+from labdiff.models import classifier as metrics
 
 Figures = dict[str, Any]
 Denoiser = Callable[[torch.Tensor, int], torch.Tensor]

@@ -53,10 +53,10 @@ def _conv(channels: int, out: int) -> list[nn.Module]:
 
 @functools.cache
 def judge() -> Judge:
-    """The judge of checkpoints/judge.ckpt, on the CPU, in evaluation mode."""
-    from labdiff import checkpoints
+    """The judge of checkpoints/classifier.ckpt, on the CPU, in evaluation mode."""
+    from labdiff.models import checkpoint as checkpoints
 
-    return checkpoints.fit(Judge(**checkpoints.load("judge")["config"]), "judge")
+    return checkpoints.fit(Judge(**checkpoints.load("classifier")["config"]), "classifier")
 
 
 @torch.inference_mode()

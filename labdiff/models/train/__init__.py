@@ -1,0 +1,1 @@
+"""Training the checkpoints that ship with the labs."""
