@@ -1,6 +1,7 @@
 """What lab1_forward asks: the schedules, q(x_t given x_0) and the posterior."""
 
 from labdiff.exercises import Lab
+from labdiff.exercises.parts import batch_of_one, float64, noise_levels
 
 LAB = Lab("lab1_forward", "The forward process")
 
@@ -80,7 +81,7 @@ def compute_alphas_cumprod(answer, betas):
     return {
         "12 betas": lambda: answer(betas),
         "a single beta": lambda: answer(betas[:1]),
-        "float64 betas": lambda: answer(betas.double()),
+        "float64 betas": float64(answer, betas),
     }
 
 
@@ -126,7 +127,7 @@ def q_step(answer, x_prev, beta_t, noise):
     """q_step(x_prev, beta_t, noise) -> x_t, the shape of x_prev"""
     return {
         "a batch of images": lambda: answer(x_prev, beta_t, noise),
-        "a batch of one": lambda: answer(x_prev[:1], beta_t[:1], noise[:1]),
+        "a batch of one": batch_of_one(answer, x_prev, beta_t, noise),
         "noise all zero": lambda: answer(x_prev, beta_t, noise * 0),
     }
 
@@ -157,7 +158,7 @@ def q_mean_variance(answer, x_0, abar_t, noise, wide, wide_noise):
     """q_mean_variance(x_0, abar_t) -> mean (B, C, H, W), variance (B, 1, 1, 1)"""
     return {
         "a batch of images": lambda: answer(x_0, abar_t),
-        "a batch of one": lambda: answer(x_0[:1], abar_t[:1]),
+        "a batch of one": batch_of_one(answer, x_0, abar_t),
         "images that are not square": lambda: answer(wide, abar_t[:2]),
     }
 
@@ -178,9 +179,9 @@ def q_sample(answer, x_0, abar_t, noise, wide, wide_noise):
     """q_sample(x_0, abar_t, noise) -> x_t, the shape of x_0"""
     return {
         "a batch of images": lambda: answer(x_0, abar_t, noise),
-        "a batch of one": lambda: answer(x_0[:1], abar_t[:1], noise[:1]),
+        "a batch of one": batch_of_one(answer, x_0, abar_t, noise),
         "images that are not square": lambda: answer(wide, abar_t[:2], wide_noise),
-        "float64 images": lambda: answer(x_0.double(), abar_t.double(), noise.double()),
+        "float64 images": float64(answer, x_0, abar_t, noise),
         "no noise left (abar_t = 1)": lambda: answer(x_0, abar_t * 0 + 1, noise),
     }
 
@@ -201,7 +202,7 @@ def snr(answer, alphas_cumprod):
     return {
         "nine timesteps": lambda: answer(alphas_cumprod),
         "a single timestep": lambda: answer(alphas_cumprod[:1]),
-        "float64": lambda: answer(alphas_cumprod.double()),
+        "float64": float64(answer, alphas_cumprod),
     }
 
 
@@ -234,20 +235,13 @@ def posterior_variance(answer, betas):
     return {
         "12 steps": lambda: answer(betas, abar),
         "a single step": lambda: answer(betas[:1], abar[:1]),
-        "float64": lambda: answer(betas.double(), abar.double()),
+        "float64": float64(answer, betas, abar),
     }
 
 
 def _posterior_inputs(draw):
-    beta_t = draw.uniform(3, 1, 1, 1, low=0.1, high=0.6)
-    abar_prev = draw.uniform(3, 1, 1, 1, low=0.2, high=0.9)
-    return {
-        "x_0": draw.images(3),
-        "x_t": draw.normal(3, 1, 8, 8),
-        "beta_t": beta_t,
-        "abar_t": (1 - beta_t) * abar_prev,
-        "abar_prev": abar_prev,
-    }
+    levels = noise_levels(draw)  # before the images, as when the golden answers were made
+    return {"x_0": draw.images(3), "x_t": draw.normal(3, 1, 8, 8), **levels}
 
 
 @LAB.exercise(
@@ -268,7 +262,7 @@ def posterior_mean(answer, x_0, x_t, beta_t, abar_t, abar_prev):
     one = abar_prev * 0 + 1
     return {
         "a batch of images": lambda: answer(x_0, x_t, beta_t, abar_t, abar_prev),
-        "a batch of one": lambda: answer(x_0[:1], x_t[:1], beta_t[:1], abar_t[:1], abar_prev[:1]),
+        "a batch of one": batch_of_one(answer, x_0, x_t, beta_t, abar_t, abar_prev),
         "the first step (abar_prev = 1)": lambda: answer(x_0, x_t, beta_t, 1 - beta_t, one),
     }
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from labdiff.exercises import Lab
 from labdiff.exercises.draw import given_weights
+from labdiff.exercises.parts import batch_of_one, float64, returned
 
 LAB = Lab("lab3_training", "Training")
 
@@ -26,9 +27,9 @@ def _common(answer, x_t, other, abar_t, wide, wide_other):
     """The parts that every conversion between the targets has."""
     return {
         "a batch of images": lambda: answer(x_t, other, abar_t),
-        "a batch of one": lambda: answer(x_t[:1], other[:1], abar_t[:1]),
+        "a batch of one": batch_of_one(answer, x_t, other, abar_t),
         "images that are not square": lambda: answer(wide, wide_other, abar_t[:2]),
-        "float64 images": lambda: answer(x_t[:1].double(), other[:1].double(), abar_t[:1].double()),
+        "float64 images": float64(answer, x_t[:1], other[:1], abar_t[:1]),
     }
 
 
@@ -155,7 +156,7 @@ def x_prev_from_eps(answer, x_t, eps, beta_t, abar_t):
     """x_prev_from_eps(x_t, eps, beta_t, abar_t) -> the posterior mean, the shape of x_t"""
     return {
         "a batch of images": lambda: answer(x_t, eps, beta_t, abar_t),
-        "a batch of one": lambda: answer(x_t[:1], eps[:1], beta_t[:1], abar_t[:1]),
+        "a batch of one": batch_of_one(answer, x_t, eps, beta_t, abar_t),
         "the first step (abar_t = 1 - beta_t)": lambda: answer(x_t, eps, beta_t, 1 - beta_t),
         "images that are not square": lambda: answer(x_t[:, :, :5], eps[:, :, :5], beta_t, abar_t),
     }
@@ -203,15 +204,13 @@ def random_timesteps(answer, u):
         "T = 1000": lambda: answer(u, 1000),
         "both ends": lambda: answer(_edges(u), 1000),
         "T = 5": lambda: answer(u, 5),
-        "a batch of one": lambda: answer(u[:1], 1000),
+        "a batch of one": batch_of_one(answer, u, 1000),
     }
 
 
 def _gradient(answer, prediction, target, weight):
     prediction = prediction.clone().requires_grad_()
-    loss = answer(prediction, target, weight)
-    if loss is None:
-        return None
+    loss = returned(answer(prediction, target, weight))
     if not isinstance(loss, torch.Tensor):
         raise TypeError(f"the loss is of type {type(loss).__name__}, gradients flow only through a tensor")
     return torch.autograd.grad(loss, prediction)[0]
@@ -241,7 +240,7 @@ def diffusion_loss(answer, prediction, target, weight):
     return {
         "without weights": lambda: answer(prediction, target),
         "a weight per image": lambda: answer(prediction, target, weight=weight),
-        "a batch of one": lambda: answer(prediction[:1], target[:1], weight=weight[:1]),
+        "a batch of one": batch_of_one(answer, prediction, target, weight=weight),
         "three channels, not square": lambda: answer(prediction.reshape(2, 3, 4, 8), target.reshape(2, 3, 4, 8)),
         "bfloat16 in, float32 out": lambda: [answer(low[i : i + 1], low_target[i : i + 1]) for i in range(8)],
         "its gradient": lambda: _gradient(answer, prediction, target, weight),
@@ -342,11 +341,9 @@ def train_step(answer, x_0, t, eps, alphas_cumprod, seed):
         return {"weights": _weights(model), "calls of optimizer.step": optimizer.calls}
 
     def losses():
-        _, _, returned = train(3, 3)
-        if any(loss is None for loss in returned):
-            return None
-        kinds = {"a number" if isinstance(loss, numbers.Real) else type(loss).__name__ for loss in returned}
-        return {"loss": returned, "what kind of value it is": ", ".join(sorted(kinds))}
+        _, _, found = train(3, 3)
+        kinds = {"a number" if isinstance(loss, numbers.Real) else type(loss).__name__ for loss in map(returned, found)}
+        return {"loss": found, "what kind of value it is": ", ".join(sorted(kinds))}
 
     return {
         "three steps": lambda: weights(3, 3),
@@ -448,9 +445,7 @@ def _epoch(answer, images, order, batch_size):
         seen.append(x_0.clone())
         return float(x_0.square().mean())
 
-    losses = answer(images, order, batch_size, step_fn)
-    if losses is None:
-        return None, None
+    losses = returned(answer(images, order, batch_size, step_fn))
     if isinstance(losses, numbers.Real) or (isinstance(losses, torch.Tensor) and losses.dim() == 0):
         raise TypeError("one number came back, a list with the loss of every batch belongs there")
     return seen, losses if any(loss is None for loss in losses) else torch.tensor(
