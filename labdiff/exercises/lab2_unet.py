@@ -1,13 +1,19 @@
 """What lab2_unet asks: the time embedding, the blocks and the wiring of the U-Net."""
 
-import math
-import zlib
-
 import torch
 import torch.nn.functional as F
 
 from labdiff.exercises import Lab
-from labdiff.exercises.draw import Draw, given_weights, parameter_shapes
+from labdiff.exercises.draw import given_weights, parameter_shapes
+from labdiff.exercises.parts import (
+    attend,
+    attend_doubled,
+    batch_of_one,
+    float64,
+    mix,
+    names_of_parameters,
+    with_layers,
+)
 
 LAB = Lab("lab2_unet", "The U-Net")
 
@@ -39,7 +45,7 @@ def timestep_embedding(answer, t):
 
     return {
         "whole timesteps": lambda: answer(t, 8),
-        "a batch of one": lambda: answer(t[:1], 8),
+        "a batch of one": batch_of_one(answer, t, 8),
         "t = 0": lambda: answer(t * 0, 8),
         "timesteps that are not whole": lambda: answer(t.float() + 0.3, 8),
         "another dim": lambda: answer(t, 12),
@@ -47,17 +53,8 @@ def timestep_embedding(answer, t):
     }
 
 
-def _has(module, *layers):
-    """The module itself. Raises AttributeError where a layer is not there under its name: its weights depend on it."""
-    for layer in layers:
-        if not hasattr(module, layer):
-            raise AttributeError(f"your class has no layer {layer}; keep the given names")
-    return module
-
-
-def _run(answer, arguments, seed, *inputs, layers=(), **options):
-    """Build a module, give it known weights, put it where the inputs are, and call it."""
-    module = _has(answer(*arguments, **options), *layers)
+def _run(module, seed, *inputs):
+    """Give a module known weights, put it where the inputs are, and call it."""
     return given_weights(module, seed).to(inputs[0].device)(*inputs)
 
 
@@ -66,19 +63,12 @@ def _fresh(module, last, seed, *inputs):
 
     Whatever in the last layer does not start at zero is made 1, so that the outcome hangs on no random number.
     """
-    start = [(p != 0).to(p) for p in getattr(_has(module, last), last).parameters()]
+    start = [(p != 0).to(p) for p in getattr(with_layers(module, last), last).parameters()]
     given_weights(module, seed)
     with torch.no_grad():
         for parameter, value in zip(getattr(module, last).parameters(), start, strict=True):
             parameter.copy_(value)
     return module.to(inputs[0].device)(*inputs)
-
-
-def _names(answer, arguments, seed, *inputs, **options):
-    """The parameters' names and shapes, of a module that runs (an empty stub must say that it is not done)."""
-    module = given_weights(answer(*arguments, **options), seed).to(inputs[0].device)
-    module(*inputs)
-    return parameter_shapes(module)
 
 
 @LAB.exercise(
@@ -94,11 +84,14 @@ def _names(answer, arguments, seed, *inputs, **options):
 )
 def TimeMLP(answer, embedding, seed):
     """TimeMLP(dim, out_channels)(embedding) -> (B, out_channels)"""
-    layers = ("linear1", "linear2")
+
+    def run(embedding):
+        return _run(with_layers(answer(6, 10), "linear1", "linear2"), seed, embedding)
+
     return {
-        "a batch": lambda: _run(answer, (6, 10), seed, embedding, layers=layers),
-        "a batch of one": lambda: _run(answer, (6, 10), seed, embedding[:1], layers=layers),
-        "the names of the parameters": lambda: _names(answer, (6, 10), seed, embedding),
+        "a batch": lambda: run(embedding),
+        "a batch of one": batch_of_one(run, embedding),
+        "the names of the parameters": lambda: names_of_parameters(answer(6, 10), seed, embedding),
     }
 
 
@@ -120,12 +113,16 @@ def ResBlock(answer, x, emb, seed):
     """ResBlock(in_channels, out_channels, time_channels, groups)(x, emb) -> (B, out_channels, H, W)"""
     wide = torch.cat([x, x.flip(-1) * 0.5], dim=-1)[..., :3, :]
     layers = ("norm1", "conv1", "time", "norm2", "conv2", "skip")
+
+    def run(images, emb, out, layers=()):
+        return _run(with_layers(answer(4, out, 10, groups=2), *layers), seed, images, emb)
+
     return {
-        "more channels out than in": lambda: _run(answer, (4, 6, 10), seed, x, emb, layers=layers, groups=2),
-        "as many channels out as in": lambda: _run(answer, (4, 4, 10), seed, x, emb, groups=2),
-        "a batch of one": lambda: _run(answer, (4, 6, 10), seed, x[:1], emb[:1], groups=2),
-        "images that are not square": lambda: _run(answer, (4, 4, 10), seed, wide, emb, groups=2),
-        "the names of the parameters": lambda: _names(answer, (4, 6, 10), seed, x, emb, groups=2),
+        "more channels out than in": lambda: run(x, emb, 6, layers),
+        "as many channels out as in": lambda: run(x, emb, 4),
+        "a batch of one": batch_of_one(run, x, emb, 6),
+        "images that are not square": lambda: run(wide, emb, 4),
+        "the names of the parameters": lambda: names_of_parameters(answer(4, 6, 10, groups=2), seed, x, emb),
         "a fresh block passes on skip(x)": lambda: _fresh(answer(4, 4, 10, groups=2), "conv2", seed, x, emb),
     }
 
@@ -159,20 +156,11 @@ def attention(answer, q, k, v, more_k, more_v):
     """attention(q, k, v) -> output (B, heads, d, N), weights (B, heads, N, M)"""
     return {
         "two heads": lambda: answer(q, k, v),
-        "a batch of one": lambda: answer(q[:1], k[:1], v[:1]),
+        "a batch of one": batch_of_one(answer, q, k, v),
         "more keys than queries": lambda: answer(q, more_k, more_v),
         "large scores": lambda: answer(10 * q, 10 * k, v),
-        "float64": lambda: answer(q.double(), k.double(), v.double()),
+        "float64": float64(answer, q, k, v),
     }
-
-
-def _attend(q, k, v):
-    """Something that mixes positions as attention does, so that SelfAttention is tried apart from `attention`.
-
-    It is not attention itself: what tries one answer must not be another answer.
-    """
-    weights = (q.transpose(-1, -2) @ k + 0.5).tanh()  # (B, heads, N, M)
-    return v @ weights.transpose(-1, -2), weights
 
 
 @LAB.exercise(
@@ -191,17 +179,13 @@ def _attend(q, k, v):
 def SelfAttention(answer, x, seed):
     """SelfAttention(channels, heads, groups)(x) -> the shape of x"""
 
-    def doubled(q, k, v):
-        output, weights = _attend(q, k, v)
-        return 2 * output, weights
-
     def fresh():
         module = answer(8, heads=2, groups=2)
-        module.attend = _attend
+        module.attend = attend
         return _fresh(module, "out", seed, x)
 
-    def run(images, heads, names=False, attend=_attend):
-        module = _has(answer(8, heads=heads, groups=2), "norm", "qkv", "out")
+    def run(images, heads, names=False, attend=attend):
+        module = with_layers(answer(8, heads=heads, groups=2), "norm", "qkv", "out")
         module = given_weights(module, seed).to(images.device)
         module.attend = attend
         output = module(images)
@@ -209,10 +193,10 @@ def SelfAttention(answer, x, seed):
 
     return {
         "two heads": lambda: run(x, 2),
-        "a batch of one": lambda: run(x[:1], 2),
+        "a batch of one": batch_of_one(run, x, 2),
         "a single head": lambda: run(x, 1),
         "four heads, a single pixel": lambda: run(x[..., :1, :1], 4),
-        "another function as self.attend": lambda: run(x, 2, attend=doubled),
+        "another function as self.attend": lambda: run(x, 2, attend=attend_doubled),
         "a fresh layer passes on x": fresh,
         "the names of the parameters": lambda: run(x, 2, names=True),
     }
@@ -237,7 +221,7 @@ def patchify(answer, x, colour):
     """patchify(x, patch) -> (B, C patch^2, H / patch, W / patch)"""
     return {
         "patches of 2 by 2": lambda: answer(x, 2),
-        "a batch of one": lambda: answer(x[:1], 2),
+        "a batch of one": batch_of_one(answer, x, 2),
         "colour images, patches of 3 by 3": lambda: answer(colour, 3),
         "patches of one pixel": lambda: answer(x, 1),
     }
@@ -261,9 +245,9 @@ def _resample_inputs(draw):
 def Downsample(answer, x, odd, seed):
     """Downsample(channels)(x) -> (B, C, H / 2, W / 2)"""
     return {
-        "a batch of images": lambda: _run(answer, (3,), seed, x),
-        "a batch of one": lambda: _run(answer, (3,), seed, x[:1]),
-        "an odd size": lambda: _run(answer, (3,), seed, odd),
+        "a batch of images": lambda: _run(answer(3), seed, x),
+        "a batch of one": lambda: _run(answer(3), seed, x[:1]),
+        "an odd size": lambda: _run(answer(3), seed, odd),
     }
 
 
@@ -281,9 +265,9 @@ def Downsample(answer, x, odd, seed):
 def Upsample(answer, x, odd, seed):
     """Upsample(channels)(x) -> (B, C, 2 H, 2 W)"""
     return {
-        "a batch of images": lambda: _run(answer, (3,), seed, x[..., :3, :4]),
-        "a batch of one": lambda: _run(answer, (3,), seed, x[:1, :, :2]),
-        "an odd size": lambda: _run(answer, (3,), seed, odd[..., :3, :]),
+        "a batch of images": lambda: _run(answer(3), seed, x[..., :3, :4]),
+        "a batch of one": lambda: _run(answer(3), seed, x[:1, :, :2]),
+        "an odd size": lambda: _run(answer(3), seed, odd[..., :3, :]),
     }
 
 
@@ -330,17 +314,10 @@ def up_channels(answer, two, deep, long, flat):
     }
 
 
-def _mix(place, x, out):
-    """A fixed 1 by 1 convolution that depends on where it stands: (B, C, H, W) -> (B, out, H, W)."""
-    width = x.shape[1]
-    weight = Draw(zlib.crc32(f"{place}/{width}".encode())).normal(out, width).to(x) / math.sqrt(width)
-    return torch.einsum("oc,bchw->bohw", weight, x)
-
-
 def _toy_block(place, out):
     def forward(x, emb):
         time = emb.reshape(len(x), -1, 1, 1).to(x)  # even where it is not what it should be
-        return torch.tanh(_mix(place, x, out) + _mix(f"{place} time", time, out))
+        return torch.tanh(mix(place, x, out) + mix(f"{place} time", time, out))
 
     return forward
 
@@ -348,7 +325,7 @@ def _toy_block(place, out):
 def _toy_resize(place, enlarge):
     def forward(x):  # the features alone: an answer that gives the time too must fail
         resized = x.repeat_interleave(2, -1).repeat_interleave(2, -2) if enlarge else x[..., ::2, ::2]
-        return _mix(place, resized, x.shape[1])
+        return mix(place, resized, x.shape[1])
 
     forward.__qualname__ = ("Upsample" if enlarge else "Downsample") + ".forward"  # what the error will say
     return forward
@@ -365,9 +342,9 @@ def _with_toys(net, in_channels, patch, channels):
         return torch.cat([angles.sin(), angles.cos()], dim=1)  # (B, channels)
 
     net.embed.forward = sinusoid
-    net.time_mlp.forward = lambda e: torch.tanh(_mix("time", e[:, :, None, None], 4 * channels)).flatten(1)
-    net.stem.forward = lambda x: _mix("stem", F.pixel_unshuffle(x, patch), channels)
-    net.head.forward = lambda h: F.pixel_shuffle(_mix("head", h, in_channels * patch**2), patch)
+    net.time_mlp.forward = lambda e: torch.tanh(mix("time", e[:, :, None, None], 4 * channels)).flatten(1)
+    net.stem.forward = lambda x: mix("stem", F.pixel_unshuffle(x, patch), channels)
+    net.head.forward = lambda h: F.pixel_shuffle(mix("head", h, in_channels * patch**2), patch)
     places = [(f"down {i}", b) for i, b in enumerate(net.down)] + [(f"up {i}", b) for i, b in enumerate(net.up)]
     for place, block in [*places, ("middle", net.middle)]:
         if hasattr(block, "res"):
@@ -410,7 +387,7 @@ def UNet(answer, x, t, wide, colour):
     return {
         "two floors": lambda: run(x, t),
         "a single floor": lambda: run(x, t, multipliers=(1,)),
-        "a batch of one": lambda: run(x[:1], t[:1]),
+        "a batch of one": batch_of_one(run, x, t),
         "three floors": lambda: run(x, t, multipliers=(1, 2, 3)),
         "two stages per floor": lambda: run(x, t, blocks=2),
         "images that are not square": lambda: run(wide, t),

@@ -1,30 +1,24 @@
 """What lab6_text_to_image asks: an autoencoder, a text encoder, cross-attention, latent diffusion."""
 
-import math
-import numbers
-import zlib
-
 import torch
 
 from labdiff.exercises import Lab
-from labdiff.exercises.draw import Draw, given_weights, parameter_shapes
+from labdiff.exercises.draw import given_weights, parameter_shapes
+from labdiff.exercises.parts import (
+    attend,
+    attend_doubled,
+    batch_of_one,
+    float64,
+    mix,
+    names_of_parameters,
+    noted,
+    returned,
+    whole,
+    with_layers,
+)
 from labdiff.pictures import vocabulary
 
 LAB = Lab("lab6_text_to_image", "Text to image")
-
-
-def _has(module, *layers):
-    """The module itself. Raises AttributeError where a layer is not there under its name: its weights depend on it."""
-    for layer in layers:
-        if not hasattr(module, layer):
-            raise AttributeError(f"your class has no layer {layer}; keep the given names")
-    return module
-
-
-def _names(module, seed, *inputs):
-    """The parameters' names and shapes, of a module that runs (an empty stub must say that it is not done)."""
-    given_weights(module, seed).to(inputs[0].device)(*inputs)
-    return parameter_shapes(module)
 
 
 @LAB.exercise(
@@ -52,18 +46,19 @@ def Encoder(answer, x, wide, grey, seed):
     layers = ("stem", "block1", "down", "block2", "block3", "norm", "head")
 
     def run(images, in_channels=3, channels=8, latent_channels=2, louder=1.0):
-        module = given_weights(_has(answer(in_channels, channels, latent_channels), *layers), seed).to(images.device)
+        module = with_layers(answer(in_channels, channels, latent_channels), *layers)
+        given_weights(module, seed).to(images.device)
         with torch.no_grad():
             module.head.weight.mul_(louder)
         return module(images)
 
     return {
         "two pictures": lambda: run(x),
-        "a batch of one": lambda: run(x[:1]),
+        "a batch of one": batch_of_one(run, x),
         "pictures that are not square": lambda: run(wide),
         "grey pictures, other widths": lambda: run(grey, in_channels=1, channels=16, latent_channels=3),
         "wild log variances": lambda: run(x, louder=100.0),
-        "the names of the parameters": lambda: _names(answer(3, 8, 2), seed, x),
+        "the names of the parameters": lambda: names_of_parameters(answer(3, 8, 2), seed, x),
     }
 
 
@@ -84,18 +79,19 @@ def Decoder(answer, z, wide, seed):
     layers = ("stem", "block1", "block2", "up", "block3", "block4", "norm", "head")
 
     def run(latents, out_channels=3, channels=8, latent_channels=2, louder=1.0):
-        module = given_weights(_has(answer(out_channels, channels, latent_channels), *layers), seed).to(latents.device)
+        module = with_layers(answer(out_channels, channels, latent_channels), *layers)
+        given_weights(module, seed).to(latents.device)
         with torch.no_grad():
             module.head[0].weight.mul_(louder)
         return module(latents)
 
     return {
         "two latents": lambda: run(z),
-        "a batch of one": lambda: run(z[:1]),
+        "a batch of one": batch_of_one(run, z),
         "latents that are not square": lambda: run(wide, latent_channels=3),
         "grey pictures": lambda: run(z, out_channels=1),
         "pixels beyond [-1, 1]": lambda: run(z, louder=10.0),
-        "the names of the parameters": lambda: _names(answer(3, 8, 2), seed, z),
+        "the names of the parameters": lambda: names_of_parameters(answer(3, 8, 2), seed, z),
     }
 
 
@@ -125,16 +121,16 @@ def reparameterise(answer, mean, log_variance, noise, wide):
 
     def slope():
         level = log_variance.clone().requires_grad_()
-        drawn = answer(mean, level, noise)
+        drawn = returned(answer(mean, level, noise))
         if not isinstance(drawn, torch.Tensor) or not drawn.requires_grad:
-            return drawn if drawn is None else "no gradient reaches the log variance"
+            return "no gradient reaches the log variance"
         return torch.autograd.grad(drawn.sum(), level)[0]
 
     return {
         "three latents": lambda: answer(mean, log_variance, noise),
-        "a batch of one": lambda: answer(mean[:1], log_variance[:1], noise[:1]),
+        "a batch of one": batch_of_one(answer, mean, log_variance, noise),
         "latents that are not square": lambda: answer(wide, -wide.abs(), wide.flip(-1)),
-        "float64": lambda: answer(mean.double(), log_variance.double(), noise.double()),
+        "float64": float64(answer, mean, log_variance, noise),
         "no noise": lambda: answer(mean, log_variance, noise * 0),
         "the gradient of the log variance": slope,
     }
@@ -160,16 +156,16 @@ def kl_divergence(answer, mean, log_variance, noise, wide):
 
     def gradients():
         parts = [part.clone().requires_grad_() for part in (mean, log_variance)]
-        divergence = answer(*parts)
+        divergence = returned(answer(*parts))
         if not isinstance(divergence, torch.Tensor) or not divergence.requires_grad:
-            return divergence if divergence is None else "no gradient reaches the encoder"
+            return "no gradient reaches the encoder"
         return torch.autograd.grad(divergence, parts)
 
     return {
         "three latents": lambda: answer(mean, log_variance),
-        "a batch of one": lambda: answer(mean[:1], log_variance[:1]),
+        "a batch of one": batch_of_one(answer, mean, log_variance),
         "latents that are not square": lambda: answer(wide, wide.flip(-1)),
-        "float64": lambda: answer(mean.double(), log_variance.double()),
+        "float64": float64(answer, mean, log_variance),
         "the standard normal itself": lambda: answer(mean * 0, log_variance * 0),
         "small variances": lambda: answer(mean / 10, log_variance - 6),
         "the gradients": gradients,
@@ -195,9 +191,9 @@ def latent_scale(answer, latents, wide):
     """latent_scale(latents) -> a number"""
     return {
         "five latents": lambda: answer(latents),
-        "a batch of one": lambda: answer(latents[:1]),
+        "a batch of one": batch_of_one(answer, latents),
         "small numbers, not square": lambda: answer(wide),
-        "float64": lambda: answer(latents.double()),
+        "float64": float64(answer, latents),
     }
 
 
@@ -228,7 +224,7 @@ def decode_latents(answer, z, scale, large, wide):
     return {
         "a scale below 1": lambda: answer(_toy_decoder, z, scale),
         "a scale above 1": lambda: answer(_toy_decoder, z, large),
-        "a batch of one": lambda: answer(_toy_decoder, z[:1], scale),
+        "a batch of one": batch_of_one(answer, _toy_decoder, z, scale),
         "latents that are not square": lambda: answer(_toy_decoder, wide, large),
         "the scale as a tensor": lambda: answer(_toy_decoder, z, torch.full((), scale, device=z.device)),
     }
@@ -246,18 +242,6 @@ LAB.prediction(
         "Each place gets a colour of its own, so neither a digit nor a single colour comes out.",
     ),
 )
-
-
-def _whole(tokens):
-    """A list of ints as one tensor; None for the judge to explain. Raises TypeError for anything else."""
-    if tokens is None:
-        return None
-    if isinstance(tokens, torch.Tensor):
-        raise TypeError("a tensor came back, a list of Python ints belongs there")
-    for token in tokens:
-        if not isinstance(token, numbers.Integral):
-            raise TypeError(f"a token is of type {type(token).__name__}, an int belongs there")
-    return torch.tensor([int(token) for token in tokens])
 
 
 _LEXICON = ("amber", "brick", "cyan", "dim", "ecru", "faded", "gold", "hazel", "ivory", "jade", "khaki", "7")
@@ -293,32 +277,35 @@ def _sentences(draw):
 def tokenise(answer, words, chosen, caption):
     """tokenise(text, words, length) -> a list of ints"""
 
+    def tokens(*given):
+        return whole(answer(*given), "a token")
+
     def refused(text, length, named=""):
         try:
-            returned = answer(text, words, length)
+            said = answer(text, words, length)
         except ValueError as error:
             if named and named not in str(error).lower():
                 return "a ValueError whose message does not hold the word"
             return "a ValueError"
-        return returned if returned is None else f"no ValueError, but {returned}"
+        return f"no ValueError, but {returned(said)}"
 
     def same_list():
         first = answer(" ".join(chosen[:2]), words, 6)
         second = answer(" ".join(chosen[:2]), words, 6)
-        return _whole(first), _whole(second)
+        return whole(first, "a token"), whole(second, "a token")
 
     return {
-        "four words": lambda: _whole(answer(" ".join(chosen[:4]), words, 8)),
-        "a word twice": lambda: _whole(answer(" ".join([chosen[0], chosen[1], chosen[0]]), words, 7)),
-        "capital letters": lambda: _whole(answer(" ".join(chosen[2:5]).upper(), words, 6)),
-        "commas": lambda: _whole(answer(f"{chosen[5]}, {chosen[6]},{chosen[7]}", words, 6)),
-        "the empty prompt": lambda: _whole(answer("", words, 5)),
-        "as many words as fit": lambda: _whole(answer(" ".join(chosen[:5]), words, 6)),
+        "four words": lambda: tokens(" ".join(chosen[:4]), words, 8),
+        "a word twice": lambda: tokens(" ".join([chosen[0], chosen[1], chosen[0]]), words, 7),
+        "capital letters": lambda: tokens(" ".join(chosen[2:5]).upper(), words, 6),
+        "commas": lambda: tokens(f"{chosen[5]}, {chosen[6]},{chosen[7]}", words, 6),
+        "the empty prompt": lambda: tokens("", words, 5),
+        "as many words as fit": lambda: tokens(" ".join(chosen[:5]), words, 6),
         "one word too many": lambda: refused(" ".join(chosen[:6]), 6),
         "many words too many": lambda: refused(" ".join(chosen[:9]), 6),
         "a word that is not in the vocabulary": lambda: refused(f"{chosen[0]} zebra {chosen[1]}", 8, "zebra"),
         "asked twice": same_list,
-        "a caption, and the lab's own vocabulary and length": lambda: _whole(answer(caption)),
+        "a caption, and the lab's own vocabulary and length": lambda: tokens(caption),
     }
 
 
@@ -340,7 +327,7 @@ def TextEncoder(answer, tokens, seed):
 
     def build(length=5, layers=1):
         module = answer(words=9, length=length, width=8, layers=layers, heads=2)
-        return given_weights(_has(module, "token", "position", "layers", "norm"), seed).to(tokens.device)
+        return given_weights(with_layers(module, "token", "position", "layers", "norm"), seed).to(tokens.device)
 
     return {
         "two prompts": lambda: build()(tokens),
@@ -348,17 +335,8 @@ def TextEncoder(answer, tokens, seed):
         "the same words in another order": lambda: build()(tokens.flip(1)),
         "a prompt with the words 0 and 1": lambda: build()(torch.cat([tokens[:, :1] * 0 + 1, tokens[:, 1:] * 0], 1)),
         "two layers, shorter prompts": lambda: build(length=3, layers=2)(tokens[:, :3]),
-        "the names of the parameters": lambda: _names(answer(9, 5, 8, 1, 2), seed, tokens),
+        "the names of the parameters": lambda: names_of_parameters(answer(9, 5, 8, 1, 2), seed, tokens),
     }
-
-
-def _attend(q, k, v):
-    """Something that mixes words as attention does, so that CrossAttention is tried apart from `attention`.
-
-    It is not attention itself: what tries one answer must not be another answer.
-    """
-    weights = (q.transpose(-1, -2) @ k + 0.5).tanh()  # (B, heads, N, L)
-    return v @ weights.transpose(-1, -2), weights
 
 
 @LAB.exercise(
@@ -385,12 +363,8 @@ def _attend(q, k, v):
 def CrossAttention(answer, x, context, square, seed):
     """CrossAttention(channels, context_channels, heads, groups)(x, context) -> the shape of x"""
 
-    def doubled(q, k, v):
-        output, weights = _attend(q, k, v)
-        return 2 * output, weights
-
-    def run(images, words, heads, attend=_attend):
-        module = _has(answer(8, 6, heads=heads, groups=2), "norm", "q", "kv", "out")
+    def run(images, words, heads, attend=attend):
+        module = with_layers(answer(8, 6, heads=heads, groups=2), "norm", "q", "kv", "out")
         module = given_weights(module, seed).to(images.device)
         module.attend = attend
         return module(images, words)
@@ -401,21 +375,14 @@ def CrossAttention(answer, x, context, square, seed):
 
     return {
         "two heads": lambda: run(x, context, 2),
-        "a batch of one": lambda: run(x[:1], context[:1], 2),
+        "a batch of one": batch_of_one(run, x, context, 2),
         "a single head": lambda: run(x, context, 1),
         "as many words as places": lambda: run(x, square, 2),
         "four heads, a single place": lambda: run(x[..., :1, :1], context, 4),
         "a single word": lambda: run(x, context[:, :1], 2),
-        "another function as self.attend": lambda: run(x, context, 2, attend=doubled),
+        "another function as self.attend": lambda: run(x, context, 2, attend=attend_doubled),
         "the names of the parameters": names,
     }
-
-
-def _mix(place, x, out):
-    """A fixed 1 by 1 convolution that depends on where it stands: (B, C, H, W) -> (B, out, H, W)."""
-    width = x.shape[1]
-    weight = Draw(zlib.crc32(f"{place}/{width}".encode())).normal(out, width).to(x) / math.sqrt(width)
-    return torch.einsum("oc,bchw->bohw", weight, x)
 
 
 @LAB.exercise(
@@ -442,17 +409,17 @@ def TextStage(answer, x, emb, context):
         from labdiff.reference.lab2_unet import Stage  # where lab 6 is asked, lab 2's answers are at hand
 
         stage = answer(Stage(8, out, 12, heads), 6, 2).to(x.device)
-        _has(stage, "res", "attn", "cross")
+        with_layers(stage, "res", "attn", "cross")
 
         def res(h, time):
-            return torch.tanh(_mix("res", h, out) + _mix("time", time[:, :, None, None], out))
+            return torch.tanh(mix("res", h, out) + mix("time", time[:, :, None, None], out))
 
         def cross(h, words):
-            return h.sin() + _mix("words", words.mean(1)[:, :, None, None], out) * h
+            return h.sin() + mix("words", words.mean(1)[:, :, None, None], out) * h
 
         stage.res.forward, stage.cross.forward = res, cross
         if heads:
-            stage.attn.forward = lambda h: h + torch.tanh(_mix("attn", h, out)).mean((2, 3), keepdim=True)
+            stage.attn.forward = lambda h: h + torch.tanh(mix("attn", h, out)).mean((2, 3), keepdim=True)
         return stage
 
     return {
@@ -500,27 +467,23 @@ def latent_loss(answer, z_0, tokens, t, eps, abar_t, wide):
 
     def calls():
         seen = []
-
-        def counted(z_t, steps, words):
-            seen.append(len(z_t))
-            return _toy_model(z_t, steps, words)
-
-        returned = answer(counted, z_0, tokens, t, eps, abar_t)
-        return None if returned is None else _calls(seen)
+        counted = noted(_toy_model, seen, lambda z_t, t, tokens: len(z_t))
+        returned(answer(counted, z_0, tokens, t, eps, abar_t))
+        return _calls(seen)
 
     def gradient():
         strength = z_0.new_tensor(1.0).requires_grad_()
-        loss = answer(lambda *given: strength * _toy_model(*given), z_0, tokens, t, eps, abar_t)
+        loss = returned(answer(lambda *given: strength * _toy_model(*given), z_0, tokens, t, eps, abar_t))
         if not isinstance(loss, torch.Tensor) or not loss.requires_grad:
-            return loss if loss is None else "no gradient reaches the network"
+            return "no gradient reaches the network"
         return torch.autograd.grad(loss, strength)[0]
 
     return {
         "three latents": lambda: answer(_toy_model, z_0, tokens, t, eps, abar_t),
-        "a batch of one": lambda: answer(_toy_model, z_0[:1], tokens[:1], t[:1], eps[:1], abar_t[:1]),
+        "a batch of one": batch_of_one(answer, _toy_model, z_0, tokens, t, eps, abar_t),
         "latents that are not square": lambda: answer(_toy_model, wide, tokens[:2], t[:2], wide.flip(-1), abar_t[:2]),
         "hardly any noise": lambda: answer(_toy_model, z_0, tokens, t, eps, abar_t * 0 + 0.999),
-        "float64": lambda: answer(_toy_model, z_0.double(), tokens, t, eps.double(), abar_t.double()),
+        "float64": float64(answer, _toy_model, z_0, tokens, t, eps, abar_t),
         "the network is asked once": calls,
         "the gradient": gradient,
     }
@@ -586,18 +549,14 @@ def guided_guess(answer, z_t, context, empty, negatives, scale):
 
     def asked(negative, scale):
         seen = []
-
-        def counted(z, words):
-            seen.append(len(z))
-            return predict(z, words)
-
-        returned = answer(counted, z_t, context, negative, scale)
-        return None if returned is None else _calls(seen)
+        counted = noted(predict, seen, lambda z, words: len(z))
+        returned(answer(counted, z_t, context, negative, scale))
+        return _calls(seen)
 
     return {
         "each with its own negative prompt": lambda: answer(predict, z_t, context, negatives, scale),
         "one empty prompt for all": lambda: answer(predict, z_t, context, empty, scale),
-        "a batch of one": lambda: answer(predict, z_t[:1], context[:1], empty, scale),
+        "a batch of one": batch_of_one(answer, predict, z_t, context, empty, scale),
         "scale 1": lambda: answer(predict, z_t, context, empty, 1),
         "scale 1, a batch of one": lambda: answer(predict, z_t[:1], context[:1], empty, 1.0),
         "scale 0": lambda: answer(predict, z_t, context, empty, 0.0),
@@ -624,10 +583,10 @@ def attention_maps(answer, weights, square):
     """attention_maps(weights, height, width) -> (B, L, height, width)"""
     return {
         "3 by 4 places, five words": lambda: answer(weights, 3, 4),
-        "a batch of one": lambda: answer(weights[:1], 3, 4),
+        "a batch of one": batch_of_one(answer, weights, 3, 4),
         "a single head": lambda: answer(weights[:, :1], 4, 3),
         "as many words as places": lambda: answer(square, 3, 3),
-        "float64": lambda: answer(weights.double(), 2, 6),
+        "float64": float64(answer, weights, 2, 6),
     }
 
 
