@@ -6,19 +6,17 @@ import weakref
 import torch
 
 from labdiff.exercises import Lab
+from labdiff.exercises.parts import batch_of_one, float64, must_be_tensors, noise_levels, noted, returned, whole
 
 LAB = Lab("lab4_sampling", "Sampling")
 
 
 def _p_inputs(draw):
-    beta_t = draw.uniform(3, 1, 1, 1, low=0.1, high=0.6)
-    abar_prev = draw.uniform(3, 1, 1, 1, low=0.2, high=0.9)
+    levels = noise_levels(draw)  # before the images, as when the golden answers were made
     return {
         "x_t": draw.normal(3, 1, 8, 8),
         "x_0": draw.images(3),
-        "beta_t": beta_t,
-        "abar_t": (1 - beta_t) * abar_prev,
-        "abar_prev": abar_prev,
+        **levels,
         "wide": draw.images(2, 4, 16),
         "wide_0": draw.images(2, 4, 16),
     }
@@ -45,7 +43,7 @@ def p_mean_variance(answer, x_t, x_0, beta_t, abar_t, abar_prev, wide, wide_0):
         "the small variance": lambda: answer(x_t, x_0, beta_t, abar_t, abar_prev, fixed="small"),
         "the large variance": lambda: answer(x_t, x_0, beta_t, abar_t, abar_prev, fixed="large"),
         "the default is small": lambda: answer(x_t, x_0, beta_t, abar_t, abar_prev),
-        "a batch of one": lambda: answer(x_t[:1], x_0[:1], beta_t[:1], abar_t[:1], abar_prev[:1], "large"),
+        "a batch of one": batch_of_one(answer, x_t, x_0, beta_t, abar_t, abar_prev, "large"),
         "images that are not square": lambda: answer(wide, wide_0, beta_t[:2], abar_t[:2], abar_prev[:2]),
         "the step t = 0 (abar_prev = 1)": lambda: answer(x_t, x_0, beta_t, 1 - beta_t, one),
     }
@@ -72,8 +70,8 @@ def p_sample(answer, mean, variance, noise):
         "t = 5": lambda: answer(mean, variance, noise, 5),
         "t = 0, no noise": lambda: answer(mean, variance, noise, 0),
         "t = 1, noise still": lambda: answer(mean, variance, noise, 1),
-        "a batch of one": lambda: answer(mean[:1], variance[:1], noise[:1], 3),
-        "float64 images": lambda: answer(mean.double(), variance.double(), noise.double(), 7),
+        "a batch of one": batch_of_one(answer, mean, variance, noise, 3),
+        "float64 images": float64(answer, mean, variance, noise, 7),
     }
 
 
@@ -131,25 +129,20 @@ def ancestral_sample(answer, x_T, shrink, shift):
             most.append(_Watched.alive())
             return x * 0.9
 
-        returned = answer(watched, x_T.as_subclass(_Watched), 16, keep=(6,))
+        held = answer(watched, x_T.as_subclass(_Watched), 16, keep=(6,))
         most.append(_Watched.alive())
-        if returned is None:
-            return None
+        returned(held)
         return "a few images at a time" if max(most) <= 7 else "all steps at the same time"
 
     def history():
         weight = shrink[0].clone().requires_grad_()
-        returned = answer(lambda x, t: x * weight, x_T, 6, keep=(0, 3))
-        if returned is None:
-            return None
-        traced = any(x.requires_grad for x in returned[1].values())
+        kept = returned(answer(lambda x, t: x * weight, x_T, 6, keep=(0, 3)))[1]
+        traced = any(x.requires_grad for x in kept.values())
         return "copies with their gradient history" if traced else "detached copies"
 
     def keys():
-        returned = answer(p_step, x_T, 5, keep=(3, 1))
-        if returned is None:
-            return None
-        return ", ".join(sorted({"int" if isinstance(t, numbers.Integral) else type(t).__name__ for t in returned[1]}))
+        kept = returned(answer(p_step, x_T, 5, keep=(3, 1)))[1]
+        return ", ".join(sorted({"int" if isinstance(t, numbers.Integral) else type(t).__name__ for t in kept}))
 
     return {
         "nine steps, two kept": lambda: answer(p_step, x_T, 9, keep=(6, 2)),
@@ -161,18 +154,6 @@ def ancestral_sample(answer, x_T, shrink, shift):
         "what is kept where p_step has gradients": history,
         "the type of the dictionary's keys": keys,
     }
-
-
-def _whole(timesteps):
-    """A list of ints as it is, as one tensor; None for the judge to explain. Raises TypeError for anything else."""
-    if timesteps is None:
-        return None
-    if isinstance(timesteps, torch.Tensor):
-        raise TypeError("a tensor came back, a list of Python ints belongs there")
-    for t in timesteps:
-        if not isinstance(t, numbers.Integral):
-            raise TypeError(f"a timestep is of type {type(t).__name__}, an int belongs there")
-    return torch.tensor([int(t) for t in timesteps])
 
 
 @LAB.exercise(
@@ -191,12 +172,16 @@ def _whole(timesteps):
 )
 def ddim_timesteps(answer, T, n):
     """ddim_timesteps(T, n) -> n ints, falling"""
+
+    def timesteps(T, n):
+        return whole(answer(T, n), "a timestep")
+
     return {
-        "some of many": lambda: _whole(answer(T, n)),
-        "6 of 1000": lambda: _whole(answer(1000, 6)),
-        "every step": lambda: _whole(answer(30, 30)),
-        "two steps": lambda: _whole(answer(T, 2)),
-        "a single step": lambda: _whole(answer(T, 1)),
+        "some of many": lambda: timesteps(T, n),
+        "6 of 1000": lambda: timesteps(1000, 6),
+        "every step": lambda: timesteps(30, 30),
+        "two steps": lambda: timesteps(T, 2),
+        "a single step": lambda: timesteps(T, 1),
     }
 
 
@@ -260,9 +245,7 @@ def ddim_step(answer, abar_t, abar_prev, x_t, x_0, share, noise, wide):
     given = (x_t, x_0, abar_t, abar_prev, sigma_t, noise)
 
     def rounded():
-        x_prev = answer(x_t, x_0, abar_t, abar_prev, (1 - abar_prev).sqrt() * 1.0001, noise)
-        if x_prev is None:
-            return None
+        x_prev = returned(answer(x_t, x_0, abar_t, abar_prev, (1 - abar_prev).sqrt() * 1.0001, noise))
         return "a clean step" if x_prev.isfinite().all() else "NaN"
 
     flat = (x_t, x_0, abar_t[0, 0, 0, 0], abar_prev[0, 0, 0, 0], sigma_t[0, 0, 0, 0], noise)
@@ -270,7 +253,7 @@ def ddim_step(answer, abar_t, abar_prev, x_t, x_0, share, noise, wide):
         "some fresh noise": lambda: answer(*given),
         "no fresh noise (sigma_t = 0)": lambda: answer(x_t, x_0, abar_t, abar_prev, none, noise),
         "the last step (abar_prev = 1)": lambda: answer(x_t, x_0, abar_t, one, none, noise),
-        "a batch of one": lambda: answer(*(value[:1] for value in given)),
+        "a batch of one": batch_of_one(answer, *given),
         "images that are not square": lambda: answer(
             wide, wide.tanh(), abar_t[:2], abar_prev[:2], sigma_t[:2], wide.flip(-1)
         ),
@@ -304,27 +287,18 @@ def ddim_loop(answer, x_T, alphas_cumprod, table):
     def denoise(x, t):
         return 0.3 * x + table[t]
 
-    def tensors(**given):
-        for name, value in given.items():
-            if not isinstance(value, torch.Tensor):
-                raise TypeError(f"step was given {name} of type {type(value).__name__}, a tensor belongs there")
-
     def step(x_t, x_0, abar_t, abar_prev):
-        tensors(abar_t=abar_t, abar_prev=abar_prev)
+        must_be_tensors("step was given {}", abar_t=abar_t, abar_prev=abar_prev)
         return abar_prev.sqrt() * x_0 + (1 - abar_prev).sqrt() * 0.8 * x_t - 0.1 * abar_t.sqrt()
 
     def calls():
         seen = []
-
-        def counted(x, t):
-            seen.append(int(t))
-            return denoise(x, t)
-
-        returned = answer(step, counted, x_T, [19, 11, 4, 0], alphas_cumprod)
-        return None if returned is None else seen
+        counted = noted(denoise, seen, lambda x, t: int(t))
+        returned(answer(step, counted, x_T, [19, 11, 4, 0], alphas_cumprod))
+        return seen
 
     def exact(x_t, x_0, abar_t, abar_prev):
-        tensors(abar_t=abar_t, abar_prev=abar_prev)
+        must_be_tensors("step was given {}", abar_t=abar_t, abar_prev=abar_prev)
         return abar_prev.sqrt() * x_0 + (1 - abar_prev).sqrt() * x_t
 
     one_point = x_T.tanh()
@@ -375,9 +349,7 @@ def slerp(answer, a, b, many):
     """slerp(a, b, w) -> the shape of a"""
 
     def rounded():
-        mixed = answer(many, 1.5 * many, 0.25)  # rounding lifts the cosine of some of these pairs above 1
-        if mixed is None:
-            return None
+        mixed = returned(answer(many, 1.5 * many, 0.25))  # rounding lifts the cosine of some of these pairs above 1
         return "no NaN" if mixed.isfinite().all() else "NaN"
 
     mixed = a, torch.cat([b[:2], 2 * a[2:]])
@@ -385,7 +357,7 @@ def slerp(answer, a, b, many):
         "w = 0.3": lambda: answer(a, b, 0.3),
         "w = 0": lambda: answer(a, b, 0.0),
         "w = 1": lambda: answer(a, b, 1.0),
-        "a batch of one": lambda: answer(a[:1], b[:1], 0.5),
+        "a batch of one": batch_of_one(answer, a, b, 0.5),
         "parallel noises": lambda: answer(a, 2 * a, 0.25),
         "one pair of three is parallel": lambda: answer(*mixed, 0.75),
         "images that are not square": lambda: answer(a[:, :, :4], b[:, :, 4:], 0.6),
@@ -414,7 +386,7 @@ def confident_share(answer, logits):
         "the default threshold": lambda: answer(logits),
         "a lower threshold": lambda: answer(logits, threshold=0.5),
         "large logits": lambda: answer(logits * 100, threshold=0.7),
-        "a batch of one": lambda: answer(logits[:1], threshold=0.05),
+        "a batch of one": batch_of_one(answer, logits, threshold=0.05),
         "three classes": lambda: answer(logits[:, :3], threshold=0.6),
         "exactly the threshold is not over it": lambda: answer(logits[:, :1], threshold=1.0),
     }
@@ -449,13 +421,11 @@ def frechet_distance(answer, features_a, features_b, many):
     """frechet_distance(features_a, features_b) -> a number, at least 0"""
 
     def itself():
-        distance = answer(features_a, features_a)
-        return distance if distance is None else "0" if abs(distance) < 1e-3 else f"{float(distance):.2g}"
+        distance = returned(answer(features_a, features_a))
+        return "0" if abs(distance) < 1e-3 else f"{float(distance):.2g}"
 
     def precise():
-        distance = answer(many, many)
-        if distance is None:
-            return None
+        distance = returned(answer(many, many))
         # the traces are nearly 5000 here: measured, float32 is off by 2 to 3 and float64 by 0.0001
         off = abs(float(distance))
         return "0, up to rounding" if off < 0.01 else "as far from 0 as float32 gets" if off < 50 else "far from 0"

@@ -8,6 +8,7 @@ import torch
 
 from labdiff.exercises import Lab
 from labdiff.exercises.draw import parameter_shapes
+from labdiff.exercises.parts import batch_of_one, float64, noted, returned
 
 LAB = Lab("lab5_guidance", "Guidance")
 
@@ -143,17 +144,20 @@ def share_as_asked(answer, noise, read, hit):
     wrong = (read + 1 + order % 9) % 10
     some = torch.where((order * 7) % 40 < hit, read, wrong)
 
+    def share(probabilities, y):
+        return _number(answer(probabilities, y))
+
     def three():
         few = 1.5 * noise[:, :3] + torch.nn.functional.one_hot(read % 3, 3) * 3.2
-        return _number(answer(few.softmax(dim=1), torch.where(order % 3 < 2, read % 3, (read + 1) % 3)))
+        return share(few.softmax(dim=1), torch.where(order % 3 < 2, read % 3, (read + 1) % 3))
 
     return {
-        "some of forty": lambda: _number(answer(sure, some)),
-        "all of them": lambda: _number(answer(sure, read)),
-        "none of them": lambda: _number(answer(sure, wrong)),
-        "a judge that is never sure": lambda: _number(answer(unsure, some)),
+        "some of forty": lambda: share(sure, some),
+        "all of them": lambda: share(sure, read),
+        "none of them": lambda: share(sure, wrong),
+        "a judge that is never sure": lambda: share(unsure, some),
         "three classes": three,
-        "a batch of one": lambda: _number(answer(sure[:1], read[:1])),
+        "a batch of one": batch_of_one(share, sure, read),
     }
 
 
@@ -206,9 +210,7 @@ def guided_loss(answer, x_0, y, t, eps, alphas_cumprod):
 
     def gradient():
         model = _Told(12, x_0)
-        loss = answer(model, x_0, y, t, eps, alphas_cumprod)
-        if loss is None:
-            return None
+        loss = returned(answer(model, x_0, y, t, eps, alphas_cumprod))
         if not isinstance(loss, torch.Tensor) or not loss.requires_grad:
             raise TypeError("no gradient flows from the loss to the network: return the tensor, not a number")
         return torch.autograd.grad(loss, model.weight)[0]
@@ -252,11 +254,11 @@ def label_gradient(answer, unconditional, conditional, abar_t, scale, flat):
     wide = conditional[:, :, :3], unconditional[:, :, :3] * 0.7
     return {
         "a batch of images": lambda: answer(unconditional, conditional, abar_t),
-        "a batch of one": lambda: answer(unconditional[:1], conditional[:1], abar_t[:1]),
+        "a batch of one": batch_of_one(answer, unconditional, conditional, abar_t),
         "a label that says nothing": lambda: answer(conditional, conditional, abar_t),
         "images that are not square": lambda: answer(*wide, abar_t),
         "almost no noise": lambda: answer(unconditional, conditional, 1 - abar_t / 100),
-        "float64": lambda: answer(unconditional.double(), conditional.double(), abar_t.double()),
+        "float64": float64(answer, unconditional, conditional, abar_t),
     }
 
 
@@ -308,22 +310,14 @@ def both_predictions(answer, x_t, t, y):
     model = _Told(8, x_t)
 
     def pair(*given):
-        said = answer(*given)
-        if said is None:
-            return None
+        said = returned(answer(*given))
         if isinstance(said, torch.Tensor) or len(said) != 2:
             raise TypeError("return two tensors: unconditional, conditional")
         return {"unconditional": said[0], "conditional": said[1]}
 
     def calls():
         batches = []
-
-        def counted(x, t, y):
-            batches.append(len(x))
-            return model(x, t, y)
-
-        if answer(counted, x_t, t, y, 5) is None:
-            return None
+        returned(answer(noted(model, batches, lambda x, t, y: len(x)), x_t, t, y, 5))
         return f"{len(batches)} call{'s' * (len(batches) != 1)}, of a batch of {', '.join(map(str, batches))}"
 
     colour = x_t.reshape(1, 3, 8, 8)
@@ -331,7 +325,7 @@ def both_predictions(answer, x_t, t, y):
         "three images": lambda: pair(model, x_t, t, y, 5),
         "another null label": lambda: pair(model, x_t, t, y, 7),
         "how often the network is called": calls,
-        "a batch of one": lambda: pair(model, x_t[:1], t[:1], y[:1], 5),
+        "a batch of one": batch_of_one(pair, model, x_t, t, y, 5),
         "one image of three channels": lambda: pair(model, colour, t[:1], y[1:2], 6),
         "images that are not square": lambda: pair(model, x_t[:, :, :5], t, y, 5),
     }
@@ -379,7 +373,7 @@ def manifold_radii(answer, centres, points, radii):
         "the farthest of all": lambda: answer(centres, len(centres) - 1),
         "two points in the same place": lambda: answer(twins, 1),
         "four points on a line": lambda: answer(centres[:4, :1], 2),
-        "float64": lambda: answer(points.double(), 3),
+        "float64": float64(answer, points, 3),
     }
 
 
@@ -408,13 +402,17 @@ def share_inside(answer, centres, points, radii):
     halves = torch.full_like(axis[:, 0], 0.5)
     # a point whose nearest centre has a small ball and whose second nearest a large one
     lonely = torch.stack([points[0], points[0] + 0.3, points[0] + 1])
+
+    def share(points, centres, radii):
+        return _number(answer(points, centres, radii))
+
     return {
-        "a cloud among balls of many sizes": lambda: _number(answer(points, centres, radii)),
-        "fewer points than centres": lambda: _number(answer(points[:7], centres, radii)),
-        "more points than centres": lambda: _number(answer(points, centres[:9], radii[:9] * 1.4)),
-        "all inside": lambda: _number(answer(points, centres, radii * 0 + 100)),
-        "none inside": lambda: _number(answer(points, centres + 1000, radii)),
-        "a point on the edge is inside": lambda: _number(answer(moved, edge, halves)),
+        "a cloud among balls of many sizes": lambda: share(points, centres, radii),
+        "fewer points than centres": lambda: share(points[:7], centres, radii),
+        "more points than centres": lambda: share(points, centres[:9], radii[:9] * 1.4),
+        "all inside": lambda: share(points, centres, radii * 0 + 100),
+        "none inside": lambda: share(points, centres + 1000, radii),
+        "a point on the edge is inside": lambda: share(moved, edge, halves),
         "inside a ball that is not the nearest": lambda: _number(
             answer(lonely[:1], lonely[1:], radii.new_tensor([0.1, 9.0]))
         ),
@@ -457,10 +455,10 @@ def rescale_guidance(answer, conditional, guided, colour, rescale):
         "a part of the way": lambda: answer(guided, conditional, rescale),
         "rescale = 1": lambda: answer(guided, conditional, 1.0),
         "rescale = 0 changes nothing": lambda: answer(guided, conditional, 0.0),
-        "a batch of one": lambda: answer(guided[:1], conditional[:1], 0.7),
+        "a batch of one": batch_of_one(answer, guided, conditional, 0.7),
         "images of three channels": lambda: answer(2 * colour.flip(1) + colour, colour, 0.7),
         "images that are not square": lambda: answer(guided[:, :, :3], conditional[:, :, :3], 0.7),
-        "float64": lambda: answer(guided.double(), conditional.double(), rescale),
+        "float64": float64(answer, guided, conditional, rescale),
     }
 
 
@@ -482,13 +480,17 @@ def rescale_guidance(answer, conditional, guided, colour, rescale):
 )
 def label_information(answer, gap, snr, odd):
     """label_information(gap, snr) -> a number, in nats"""
+
+    def information(gap, snr):
+        return _number(answer(gap, snr))
+
     return {
-        "twelve noise levels": lambda: _number(answer(gap, snr)),
-        "two noise levels": lambda: _number(answer(gap[:2], snr[4:6])),
-        "no gap": lambda: _number(answer(gap * 0, snr)),
-        "the same information at each level": lambda: _number(answer(1 / snr, snr)),
-        "a gap that is negative in places": lambda: _number(answer(gap * (1 - 2 * odd) - 0.3, snr)),
-        "float64": lambda: _number(answer(gap.double(), snr.double())),
+        "twelve noise levels": lambda: information(gap, snr),
+        "two noise levels": lambda: information(gap[:2], snr[4:6]),
+        "no gap": lambda: information(gap * 0, snr),
+        "the same information at each level": lambda: information(1 / snr, snr),
+        "a gap that is negative in places": lambda: information(gap * (1 - 2 * odd) - 0.3, snr),
+        "float64": float64(information, gap, snr),
     }
 
 

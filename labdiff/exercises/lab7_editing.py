@@ -1,24 +1,11 @@
 """What lab7_editing asks: image-to-image by SDEdit, DDIM inversion, inpainting by RePaint."""
 
-import numbers
-
 import torch
 
 from labdiff.exercises import Lab
+from labdiff.exercises.parts import batch_of_one, float64, must_be_tensors, noted, returned, whole
 
 LAB = Lab("lab7_editing", "Editing")
-
-
-def _whole(timesteps):
-    """A list of ints as it is, as one tensor; None for the judge to explain. Raises TypeError for anything else."""
-    if timesteps is None:
-        return None
-    if isinstance(timesteps, torch.Tensor):
-        raise TypeError("a tensor came back, a list of Python ints belongs there")
-    for t in timesteps:
-        if not isinstance(t, numbers.Integral):
-            raise TypeError(f"a timestep is of type {type(t).__name__}, an int belongs there")
-    return torch.tensor([int(t) for t in timesteps], dtype=torch.int64)
 
 
 def _strength_inputs(draw):
@@ -45,13 +32,17 @@ def _strength_inputs(draw):
 )
 def strength_timesteps(answer, timesteps, mostly, hardly):
     """strength_timesteps(timesteps, strength) -> a list of ints, falling"""
+
+    def left(timesteps, strength):
+        return whole(answer(timesteps, strength), "a timestep")
+
     return {
-        "some steps are left": lambda: _whole(answer(timesteps, mostly)),
-        "another strength": lambda: _whole(answer(timesteps, hardly)),
-        "strength 1, all of them": lambda: _whole(answer(timesteps, 1.0)),
-        "strength 0, none": lambda: _whole(answer(timesteps, 0.0)),
-        "too weak for a single step": lambda: _whole(answer(timesteps[:5], 0.19)),
-        "strength as an int": lambda: _whole(answer(timesteps, 1)),
+        "some steps are left": lambda: left(timesteps, mostly),
+        "another strength": lambda: left(timesteps, hardly),
+        "strength 1, all of them": lambda: left(timesteps, 1.0),
+        "strength 0, none": lambda: left(timesteps, 0.0),
+        "too weak for a single step": lambda: left(timesteps[:5], 0.19),
+        "strength as an int": lambda: left(timesteps, 1),
     }
 
 
@@ -110,10 +101,10 @@ def edit_distance(answer, edited, original):
     return {
         "four images": lambda: answer(edited, original),
         "nothing was edited": lambda: answer(edited, edited.clone()),
-        "a batch of one": lambda: answer(edited[:1], original[:1]),
+        "a batch of one": batch_of_one(answer, edited, original),
         "grey images": lambda: answer(edited[:, :1], original[:, :1]),
         "further apart than 1": lambda: answer(edited.sign(), -edited),
-        "float64 images": lambda: answer(edited.double(), original.double()),
+        "float64 images": float64(answer, edited, original),
     }
 
 
@@ -159,11 +150,11 @@ def ddim_inverse_step(answer, x_t, x_0, abar_t, abar_next, wide):
     return {
         "three levels": lambda: answer(x_t, x_0, abar_t, abar_next),
         "one abar for the whole batch": lambda: answer(x_t, x_0, abar_t[0, 0, 0, 0], abar_next[0, 0, 0, 0]),
-        "a batch of one": lambda: answer(x_t[:1], x_0[:1], abar_t[:1], abar_next[:1]),
+        "a batch of one": batch_of_one(answer, x_t, x_0, abar_t, abar_next),
         "images that are not square": lambda: answer(wide, wide.tanh(), abar_t[:2], abar_next[:2]),
         "the level where it is already": lambda: answer(x_t, x_0, abar_t, abar_t.clone()),
         "up to pure noise (abar_next = 0)": lambda: answer(x_t, x_0, abar_t, abar_t * 0),
-        "float64 images": lambda: answer(x_t.double(), x_0.double(), abar_t.double(), abar_next.double()),
+        "float64 images": float64(answer, x_t, x_0, abar_t, abar_next),
     }
 
 
@@ -198,24 +189,17 @@ def ddim_invert(answer, x, alphas_cumprod, table, timesteps, unequal):
         return 0.3 * x + table[t]
 
     def step(x_t, x_0, abar_t, abar_next):
-        for name, value in (("abar_t", abar_t), ("abar_next", abar_next)):
-            if not isinstance(value, torch.Tensor):
-                raise TypeError(f"step was given {name} of type {type(value).__name__}, a tensor belongs there")
+        must_be_tensors("step was given {}", abar_t=abar_t, abar_next=abar_next)
         return abar_next.sqrt() * x_0 + (1 - abar_next).sqrt() * 0.8 * x_t - 0.1 * abar_t.sqrt()
 
     def calls():
         seen = []
-
-        def counted(x, t):
-            seen.append(int(t))
-            return denoise(x, t)
-
-        return None if answer(step, counted, x, timesteps, alphas_cumprod) is None else seen
+        returned(answer(step, noted(denoise, seen, lambda x, t: int(t)), x, timesteps, alphas_cumprod))
+        return seen
 
     def callers_list():
         given = [*timesteps]
-        if answer(step, denoise, x, given, alphas_cumprod) is None:
-            return None
+        returned(answer(step, denoise, x, given, alphas_cumprod))
         return "as it was" if given == timesteps else "changed"
 
     return {
@@ -264,9 +248,7 @@ def combine_known(answer, x_prev, x_0, mask, abar_prev, noise, coloured, coloure
     """combine_known(x_prev, x_0, mask, abar_prev, noise) -> the shape of x_prev"""
 
     def kept():
-        found = answer(x_prev, x_0, mask, abar_prev * 0 + 1, noise)
-        if found is None:
-            return None
+        found = returned(answer(x_prev, x_0, mask, abar_prev * 0 + 1, noise))
         apart = (mask * (found - x_0)).abs().max()
         return "kept exactly" if apart == 0 else "nearly kept" if apart < 1e-3 else "changed"
 
@@ -277,7 +259,7 @@ def combine_known(answer, x_prev, x_0, mask, abar_prev, noise, coloured, coloure
         "everything is hidden": lambda: answer(x_prev, x_0, mask * 0, abar_prev, noise),
         "nothing is hidden": lambda: answer(x_prev, x_0, mask * 0 + 1, abar_prev, noise),
         "one mask and one abar for all": lambda: answer(x_prev, x_0, mask[:1], abar_prev[0, 0, 0, 0], noise),
-        "a batch of one": lambda: answer(x_prev[:1], x_0[:1], mask[:1], abar_prev[:1], noise[:1]),
+        "a batch of one": batch_of_one(answer, x_prev, x_0, mask, abar_prev, noise),
         "three channels, not square": lambda: answer(
             coloured, coloured.tanh(), coloured_mask, abar_prev[:2], coloured.flip(-1)
         ),
@@ -313,7 +295,7 @@ def renoise_jump(answer, x_prev, noise, abar_prev, abar_t, wide):
         "from a clean image (abar_prev = 1)": lambda: answer(x_prev, abar_prev * 0 + 1, abar_t, noise),
         "a jump of no length": lambda: answer(x_prev, abar_t, abar_t.clone(), noise),
         "one level for the whole batch": lambda: answer(x_prev, abar_prev[0, 0, 0, 0], abar_t[0, 0, 0, 0], noise),
-        "a batch of one": lambda: answer(x_prev[:1], abar_prev[:1], abar_t[:1], noise[:1]),
+        "a batch of one": batch_of_one(answer, x_prev, abar_prev, abar_t, noise),
         "images that are not square": lambda: answer(wide, abar_prev[:2], abar_t[:2], wide.flip(-1)),
     }
 
@@ -339,23 +321,18 @@ def repaint_loop(answer, x, alphas_cumprod, table, timesteps, unequal):
     def denoise(x, t):  # what combine writes into the first column reaches the others
         return 0.3 * x + 0.2 * x.roll(1, -1) + table[t]
 
-    def tensors(**given):
-        for name, value in given.items():
-            if not isinstance(value, torch.Tensor):
-                raise TypeError(f"{name} is of type {type(value).__name__}, a tensor belongs there")
-
     def step(x_t, x_0, abar_t, abar_prev):
-        tensors(abar_t=abar_t, abar_prev=abar_prev)
+        must_be_tensors("{} is", abar_t=abar_t, abar_prev=abar_prev)
         return abar_prev.sqrt() * x_0 + (1 - abar_prev).sqrt() * 0.8 * x_t - 0.1 * abar_t.sqrt()
 
     def combine(x_prev, abar_prev):
-        tensors(abar_prev=abar_prev)
+        must_be_tensors("{} is", abar_prev=abar_prev)
         known = abar_prev.sqrt() * 0.5 + (1 - abar_prev) * x_prev[..., :1]
         # the other pixels change with it, else only what the last pass puts in would show in the end
         return torch.cat([known, x_prev[..., 1:] + 0.4 * known], -1)
 
     def renoise(x_prev, abar_prev, abar_t):
-        tensors(abar_prev=abar_prev, abar_t=abar_t)
+        must_be_tensors("{} is", abar_prev=abar_prev, abar_t=abar_t)
         return (abar_t / abar_prev).sqrt() * x_prev + 0.2 * (abar_prev - abar_t) + 0.05
 
     def paint(start=x, steps=timesteps, resamplings=3):
@@ -363,25 +340,14 @@ def repaint_loop(answer, x, alphas_cumprod, table, timesteps, unequal):
 
     def calls():
         seen = []
-
-        def noted(name, function):
-            def call(*given):
-                seen.append(name + str(int(given[1])) if name == "denoise " else name)
-                return function(*given)
-
-            return call
-
-        found = answer(
-            noted("step", step),
-            noted("combine", combine),
-            noted("renoise", renoise),
-            noted("denoise ", denoise),
-            x,
-            unequal[:2],
-            alphas_cumprod,
-            2,
+        watched = (
+            noted(step, seen, lambda *_: "step"),
+            noted(combine, seen, lambda *_: "combine"),
+            noted(renoise, seen, lambda *_: "renoise"),
+            noted(denoise, seen, lambda x, t: f"denoise {int(t)}"),
         )
-        return None if found is None else ", ".join(seen)
+        returned(answer(*watched, x, unequal[:2], alphas_cumprod, 2))
+        return ", ".join(seen)
 
     return {
         "three passes at each of five timesteps": paint,

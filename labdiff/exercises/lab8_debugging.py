@@ -7,6 +7,7 @@ from torch import nn
 
 from labdiff.exercises import Lab
 from labdiff.exercises.draw import given_weights
+from labdiff.exercises.parts import batch_of_one, float64, noted, returned
 
 LAB = Lab("lab8_debugging", "Debugging")
 
@@ -31,10 +32,7 @@ def _ddpm_log_abar():
 
 def _schedule(answer, T):
     """The betas and the alphas_cumprod that the answer makes, in double precision."""
-    returned = answer(T)
-    if returned is None:
-        raise TypeError("the answer returned None: does it end in a return?")
-    betas, abar = returned
+    betas, abar = returned(answer(T))
     return torch.as_tensor(betas).detach().cpu().double(), torch.as_tensor(abar).detach().cpu().double()
 
 
@@ -131,9 +129,9 @@ def picture_of(answer, images, inside, dark, bright, far):
         "some pixels darker than black": lambda: answer(dark, 2),
         "some pixels brighter than white": lambda: answer(bright, 1),
         "pixels far outside": lambda: answer(far, 4),
-        "a batch of one": lambda: answer(images[:1], 1),
+        "a batch of one": batch_of_one(answer, images, 1),
         "images one pixel high": lambda: answer(images[:, :, :1], 5),
-        "float64 images": lambda: answer(images.double(), 2),
+        "float64 images": float64(answer, images, 2),
     }
 
 
@@ -165,13 +163,8 @@ def sample_ancestral(answer, x_T, noise, betas, table, point, wide, wide_noise):
 
     def calls():
         seen = []
-
-        def counted(x_t, t):
-            seen.append(int(t))
-            return denoise(x_t, t)
-
-        returned = answer(counted, x_T, noise, betas)
-        return None if returned is None else seen
+        returned(answer(noted(denoise, seen, lambda x_t, t: int(t)), x_T, noise, betas))
+        return seen
 
     return {
         "six steps": lambda: answer(denoise, x_T, noise, betas),
@@ -182,7 +175,7 @@ def sample_ancestral(answer, x_T, noise, betas, table, point, wide, wide_noise):
         "a single step": lambda: answer(denoise, x_T, noise[:1], betas[:1]),
         "a batch of one": lambda: answer(denoise, x_T[:1], noise[:, :1], betas),
         "two channels, not square": lambda: answer(denoise, wide, wide_noise, betas),
-        "float64": lambda: answer(denoise, x_T.double(), noise.double(), betas.double()),
+        "float64": float64(answer, denoise, x_T, noise, betas),
         "where the denoiser is asked": calls,
     }
 
@@ -234,8 +227,8 @@ def clean_guess(answer, betas, x_0, eps, tilt, t, wide, wide_eps):
             seen.update(x_t=x_t, t=t)
             return eps
 
-        returned = answer(eps_model, noisy(x_0, eps, t), t, betas)
-        return None if returned is None else seen
+        returned(answer(eps_model, noisy(x_0, eps, t), t, betas))
+        return seen
 
     early, late = torch.zeros_like(t), torch.full_like(t, 29)
     return {
@@ -252,10 +245,8 @@ def clean_guess(answer, betas, x_0, eps, tilt, t, wide, wide_eps):
 
 
 def _all_weights(network):
-    """All parameters of a network as one vector; None and what is no network are left for the judge to explain."""
-    if network is None:
-        return None
-    if not isinstance(network, nn.Module):
+    """All parameters of a network as one vector. Raises TypeError for what is no network."""
+    if not isinstance(returned(network), nn.Module):
         raise TypeError(f"{type(network).__name__} came back where the averaged network belongs")
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 
@@ -298,8 +289,7 @@ def averaged_training(answer, batches, x, decay, seed):
             return network(x.to(next(network.parameters()).dtype)).square().sum().item()
 
     def run(decay, *every, some=batches, dtype=torch.float32, step=step, buffer=False):
-        returned = answer(fresh(dtype, buffer), step, some, decay, evaluate, *every)
-        return (None, None) if returned is None else returned
+        return returned(answer(fresh(dtype, buffer), step, some, decay, evaluate, *every))
 
     def walked():
         seen = []
@@ -309,11 +299,12 @@ def averaged_training(answer, batches, x, decay, seed):
             step(network, batch)
 
         network, _ = run(decay, step=watched)
-        return None if network is None else torch.stack(seen)
+        returned(network)
+        return torch.stack(seen)
 
     def nothing():
         network, figures = run(decay, some=[])
-        return None if network is None else {"weights": _all_weights(network), "how many figures": len(figures)}
+        return {"weights": _all_weights(network), "how many figures": len(figures)}
 
     return {
         "the network that comes back": lambda: _all_weights(run(decay)[0]),
@@ -358,8 +349,9 @@ def label_dropout_batch(answer, images, labels, order, u, p):
     """label_dropout_batch(images, labels, order, u, p, null) -> x_0, y"""
 
     def epochs():
-        returned = [answer(images, labels, slice(4, 10), each[:6], p, 9) for each in (u, u.flip(0), u.roll(5))]
-        return None if None in returned else torch.stack([y for _, y in returned])
+        given = (u, u.flip(0), u.roll(5))
+        batches = [returned(answer(images, labels, slice(4, 10), each[:6], p, 9)) for each in given]
+        return torch.stack([y for _, y in batches])
 
     return {
         "a batch": lambda: answer(images, labels, order, u, p, 9),
@@ -419,8 +411,8 @@ def latent_round_trip(answer, x, gain, offset, shift, scale, push, wide):
 
             return noted
 
-        back = answer(x, encode, note("decode", decode), shift, scale, note("process", nudge))
-        return None if back is None else told[what]
+        returned(answer(x, encode, note("decode", decode), shift, scale, note("process", nudge)))
+        return told[what]
 
     one = (shift[0, 0, 0, 0], scale[0, 0, 0, 0])
     return {
@@ -467,10 +459,7 @@ def training_pairs(answer, x_0, eps, u, alphas_cumprod, images, grid):
 
     # u may be turned into t in more ways than one, so what is compared is what x_t, t and target say together
     def pairs(x_0, u, eps, table=alphas_cumprod):
-        returned = answer(x_0, u, eps, table)
-        if returned is None:
-            return None
-        x_t, t, target = returned
+        x_t, t, target = returned(answer(x_0, u, eps, table))
         if t.dtype != torch.int64:
             raise TypeError(f"t is {str(t.dtype).removeprefix('torch.')}, int64 belongs there")
         if len(t) and (t.min() < 0 or t.max() >= len(table)):
@@ -480,8 +469,8 @@ def training_pairs(answer, x_0, eps, u, alphas_cumprod, images, grid):
 
     def often():
         n = len(grid)  # two for each timestep
-        returned = answer(grid, (torch.arange(n, device=grid.device) + 0.5) / n, grid.flip(0), alphas_cumprod)
-        return None if returned is None else returned[1].sort().values
+        evenly = (torch.arange(n, device=grid.device) + 0.5) / n
+        return returned(answer(grid, evenly, grid.flip(0), alphas_cumprod))[1].sort().values
 
     ends = torch.tensor([0, 0.999], device=u.device)
     return {
