@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
+from typer.core import TyperGroup
+
+from labdiff.errors import LabdiffError, Unreadable
+from labdiff.exercises.names import check_lab
+from labdiff.grading.classroom.export import Format
+from labdiff.grading.sandbox.limits import Isolation
 
 LAB = Annotated[str, typer.Argument(help="The name of a lab, such as lab1_forward.")]
 COURSE = Annotated[Path, typer.Option(help="The folder of a class's gradebook, reports and feedback.")]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="The Stable Diffusion Lab.")
+
+class SaidInASentence(TyperGroup):
+    """Commands of which an error of labdiff's own family is one sentence and exit status 1; any other is a bug."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except LabdiffError as error:
+            raise typer.Exit(fail(str(error))) from error
+
+
+# what a command needs is imported when it runs: whoever mistypes a name should not wait for torch
+app = typer.Typer(cls=SaidInASentence, no_args_is_help=True, add_completion=False, help="The Stable Diffusion Lab.")
 
 
 @app.callback()
@@ -27,11 +46,9 @@ def demo(
     out: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("demo"),
 ) -> None:
     """Grade a class of twelve example submissions, write a feedback page, and draw 64 digits."""
-    from labdiff.errors import CourseError
     from labdiff.grading.classroom.demo import demo as run
 
-    with said_in_a_sentence(CourseError):
-        run(out)
+    run(out)
 
 
 @app.command()
@@ -41,24 +58,17 @@ def build(
     execute: Annotated[bool, typer.Option("--execute", help="Run the corrections again even if fresh.")] = False,
 ) -> None:
     """Build the notebooks, references, golden answers and figures from solutions/."""
+    for lab in labs or ():
+        check_lab(lab)
     from labdiff.authoring.build import build as run
-    from labdiff.errors import SourceError
 
-    with said_in_a_sentence(SourceError):
-        made = run(labs, check=check, execute=execute)
+    made = run(labs, check=check, execute=execute)
     for name in made.stale:
         print(f"{'stale' if check else 'built'}: {name}")
     if check and made.stale:
         raise typer.Exit(fail("Run `labdiff build` and commit what it writes."))
     if not made.stale:
         print("Everything built is fresh.")
-
-
-class Isolation(str, Enum):
-    """Where a student's code runs."""
-
-    bubblewrap = "bubblewrap"
-    none = "none"
 
 
 @app.command()
@@ -87,10 +97,10 @@ def grade(
     ] = None,
     isolation: Annotated[
         Isolation, typer.Option(help='"none" runs submissions with your own rights: grade only what you trust.')
-    ] = Isolation.bubblewrap,
+    ] = Isolation.BUBBLEWRAP,
 ) -> None:
     """Grade a submission, or a whole class, in a sandbox; exits 0 where it could be graded."""
-    conditions = {"seed": seed, "isolation": isolation.value}
+    conditions = {"seed": seed, "isolation": isolation}
     if submitted:
         options = {"pattern": pattern, "scheduler": scheduler, "workers": workers, "regrade": regrade}
         return _grade_class(what, submitted, course, yes, **conditions, **options, carry=carry)
@@ -102,11 +112,9 @@ def grade(
 
 
 def _grade_one(notebook: Path, lab: str | None, as_json: bool, **conditions: Any) -> None:
-    from labdiff.errors import SandboxError
     from labdiff.grading.grade import grade as run
 
-    with said_in_a_sentence(KeyError, SandboxError):
-        report = run(notebook, lab, **conditions)
+    report = run(notebook, lab, **conditions)
     if as_json or not report.problem:
         print(report.to_json() if as_json else report.as_text())
     if report.problem:
@@ -114,7 +122,6 @@ def _grade_one(notebook: Path, lab: str | None, as_json: bool, **conditions: Any
 
 
 def _grade_class(lab: str, submitted: Path, folder: Path, yes: bool, **options: Any) -> None:
-    from labdiff.errors import ClassError, ClusterError, CollectError, CourseError, SandboxError
     from labdiff.grading.classroom.course import Course
     from labdiff.grading.classroom.run import Change, grade_class
     from labdiff.grading.sandbox.host import check_isolation
@@ -126,13 +133,12 @@ def _grade_class(lab: str, submitted: Path, folder: Path, yes: bool, **options: 
         typer.echo(f"The marks of {len(changes)} change.")
         return yes or typer.confirm("Write them to the gradebook?")
 
-    with said_in_a_sentence(KeyError, ClassError, CollectError, ClusterError, CourseError, SandboxError):
-        if not options["scheduler"]:
-            check_isolation(options["isolation"])
-        try:
-            summary = grade_class(Course(folder), lab, submitted, agree=agree, **options)
-        except KeyboardInterrupt as error:
-            raise typer.Exit(fail("Stopped. The same command goes on where it was.")) from error
+    if not options["scheduler"]:
+        check_isolation(options["isolation"])
+    try:
+        summary = grade_class(Course(folder), lab, submitted, agree=agree, **options)
+    except KeyboardInterrupt as error:
+        raise typer.Exit(fail("Stopped. The same command goes on where it was.")) from error
     print(f"\n{summary.as_text()}\n")
     print(f"Summary   {folder / 'reports' / lab / 'summary.html'}")
     print(f"Table     {folder / 'reports' / lab / 'summary.csv'}")
@@ -146,11 +152,10 @@ def release(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Pack what a class gets of a lab: one zip that opens in Colab and JupyterLab."""
-    from labdiff.errors import ReleaseError
+    check_lab(lab)
     from labdiff.grading.classroom.release import pack_release
 
-    with said_in_a_sentence(ReleaseError):
-        print(f"Wrote {pack_release(lab, out, correction=correction, overwrite=overwrite)}.")
+    print(f"Wrote {pack_release(lab, out, correction=correction, overwrite=overwrite)}.")
 
 
 @app.command()
@@ -160,30 +165,19 @@ def feedback(
     zipped: Annotated[Path | None, typer.Option("--zip", help="A zip of the pages, as Moodle takes them back.")] = None,
 ) -> None:
     """Write the feedback page of everybody who was graded."""
-    from labdiff.errors import CourseError
     from labdiff.grading.classroom.course import Course
     from labdiff.grading.classroom.feedback import write_feedback
 
-    with said_in_a_sentence(CourseError):
-        unknown = write_feedback(Course(course), lab, zipped)
+    unknown = write_feedback(Course(course), lab, zipped)
     print(f"Feedback  {zipped or course / 'feedback'}")
     if unknown:
         print(f"Not from Moodle, so each in a folder of their own: {len(unknown)} students.")
 
 
-class Format(str, Enum):
-    """What `labdiff export` writes."""
-
-    nbgrader = "nbgrader"
-    moodle = "moodle"
-    canvas = "canvas"
-    junit = "junit"
-
-
 @app.command()
 def export(
     lab: LAB,
-    format: Annotated[Format, typer.Option(help="What the file is for.")] = Format.nbgrader,
+    format: Annotated[Format, typer.Option(help="What the file is for.")] = Format.NBGRADER,
     course: COURSE = Path(),
     out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
     roster: Annotated[
@@ -192,12 +186,9 @@ def export(
     column: Annotated[str | None, typer.Option(help="The assignment's title in Canvas's file.")] = None,
 ) -> None:
     """Write the marks in the gradebook in a format that other programs import."""
-    from labdiff.errors import CourseError, ExportError
     from labdiff.grading.classroom.export import export as run
 
-    to = out or Path(f"{lab}_{format.value}.{'xml' if format is Format.junit else 'csv'}")
-    with said_in_a_sentence(ExportError, CourseError):
-        done = run(course, lab, format.value, to, roster, column)
+    done = run(course, lab, format, out or Path(format.file_of(lab)), roster, column)
     print(done.as_text())
 
 
@@ -212,7 +203,6 @@ def similar(
     """Show answers that are closer than chance side by side, for a person to look at."""
     from tqdm import tqdm
 
-    from labdiff.errors import CollectError, Unreadable
     from labdiff.grading.classroom.collect import collect
     from labdiff.grading.classroom.similar import similar as run
     from labdiff.grading.classroom.similar import write_page
@@ -224,9 +214,8 @@ def similar(
             except (Unreadable, OSError):
                 yield each.student, b""
 
-    with said_in_a_sentence(CollectError, KeyError):
-        handed_in = collect(submitted, lab, pattern)
-        evidence = run(notebooks(), lab, shuffles)
+    handed_in = collect(submitted, lab, pattern)
+    evidence = run(notebooks(), lab, shuffles)
     page = out or Path(f"{lab}_similar.html")
     write_page(evidence, page)
     print(f"{evidence.found} pairs of {evidence.compared} submissions are closer than chance: {page}")
@@ -262,29 +251,17 @@ def train(
     """
     from labdiff import checkpoints
     from labdiff import train as training
-    from labdiff.checkpoints import CheckpointError
-    from labdiff.data import DataError
 
     file = out or Path(f"{which.value}.ckpt")
     options = {key: value for key, value in {"steps": steps, "batch": batch}.items() if value is not None}
     options |= {"seed": seed, "every": every, "device": device, "measure": measure, "overwrite": overwrite}
-    with said_in_a_sentence(CheckpointError, DataError):
-        checkpoints.refuse_to_overwrite(file, overwrite)  # before any data is looked for, or pictures are made
-        try:
-            figures = training.TRAIN[which.value](file, **options)
-        except KeyboardInterrupt as error:
-            raise typer.Exit(fail(f"Stopped. The same command goes on from {file}.resume.")) from error
+    checkpoints.refuse_to_overwrite(file, overwrite)  # before any data is looked for, or pictures are made
+    try:
+        figures = training.TRAIN[which.value](file, **options)
+    except KeyboardInterrupt as error:
+        raise typer.Exit(fail(f"Stopped. The same command goes on from {file}.resume.")) from error
     print(json.dumps(figures, indent=2))
     print(f"Wrote {file}.")
-
-
-@contextlib.contextmanager
-def said_in_a_sentence(*errors: type[Exception]) -> Iterator[None]:
-    """End with exit status 1 and an error's message where one of these is raised, or OSError."""
-    try:
-        yield
-    except (*errors, OSError) as error:
-        raise typer.Exit(fail(error.args[0] if isinstance(error, KeyError) else str(error))) from error
 
 
 def fail(message: str) -> int:

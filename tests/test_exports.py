@@ -22,10 +22,11 @@ from labdiff.checking.verdict import MIME
 from labdiff.errors import ExportError
 from labdiff.grading.classroom.collect import collect
 from labdiff.grading.classroom.course import on_path
-from labdiff.grading.classroom.export import FORMATS, CanvasExport, JUnitExport, MoodleExport, export
+from labdiff.grading.classroom.export import Format, export
 from labdiff.grading.classroom.export.junit import junit
 from labdiff.grading.classroom.export.marks import marks
 from labdiff.grading.classroom.export.moodle import moodle_feedback_zip
+from labdiff.grading.classroom.export.plugins import CanvasExport, JUnitExport, MoodleExport
 from labdiff.grading.report import CARRIED, Report, Result
 
 pytestmark = pytest.mark.filterwarnings("ignore:Object of type:sqlalchemy.exc.SAWarning")  # nbgrader's own
@@ -249,7 +250,7 @@ def test_a_bad_roster_format_or_lab_is_one_sentence(graded, tmp_path):
 
 
 def test_every_format_says_who_waits_and_who_has_no_mark(graded, tmp_path):
-    for format in FORMATS:
+    for format in Format:
         done = export(graded, LAB, format, tmp_path / format)
         assert (done.waiting, done.without_marks, done.filled) == ({ZOE: 1}, [LI], 4), format
     with open(tmp_path / "nbgrader", newline="", encoding="utf-8") as file:

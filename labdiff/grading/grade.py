@@ -18,7 +18,7 @@ from labdiff.checking import golden
 from labdiff.checking.judge import judge
 from labdiff.checking.run import Output, run_probe
 from labdiff.checking.verdict import NOT_DONE, RIGHT, WRONG, Verdict
-from labdiff.errors import Malformed, Unreadable
+from labdiff.errors import FileError, Malformed, Unreadable
 from labdiff.exercises import Exercise, Lab
 from labdiff.files import PACKAGE
 from labdiff.grading.report import CARRIED, Report, Result
@@ -57,9 +57,8 @@ def grade(
     right answers, labdiff/reference/<lab>.py unless given. isolation: where the submission runs.
     carry: grade an answer that relies on a wrong one as if that were right, too.
 
-    What cannot be graded is a report with a `problem` and no marks. Raises OSError where there
-    is no such file, KeyError where there is no such lab, sandbox.SandboxError where there is no
-    sandbox, FileNotFoundError where the reference is missing.
+    What cannot be graded is a report with a `problem` and no marks. Raises FileError where there
+    is no such file or no reference, UnknownName where there is no such lab, and SandboxError where there is no sandbox.
     """
     started = time.monotonic()
     seed = new_seed() if seed is None else seed
@@ -93,12 +92,10 @@ def ungraded(lab: str, seed: int, isolation: Isolation, problem: str) -> Report:
 
 
 def reference_file(lab: str, given: str | Path | None = None) -> Path:
-    """The file of a lab's right answers. Raises FileNotFoundError where there is none."""
+    """The file of a lab's right answers. Raises FileError where there is none."""
     file = Path(given) if given else PACKAGE / "reference" / f"{lab}.py"
     if not file.exists():
-        raise FileNotFoundError(
-            f"The right answers of {lab} are not here: {file} is missing. Run `labdiff build {lab}`."
-        )
+        raise FileError(f"The right answers of {lab} are not here: {file} is missing. Run `labdiff build {lab}`.")
     return file
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import random
@@ -16,15 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from labdiff.checking.verdict import MIME
 from labdiff.errors import CourseError
-from labdiff.grading.doors import nbgrader as preprocessors
-from labdiff.grading.doors import settings as nbgrader_settings
+from labdiff.grading.doors import settings as labdiff_settings
 from labdiff.grading.report import CARRIED, Report
 from labdiff.grading.sandbox.limits import Isolation
-from labdiff.grading.submission.release import released
 
 
 @dataclass
@@ -50,11 +47,8 @@ class Course:
     def __init__(
         self, root: Path, isolation: Isolation = Isolation.BUBBLEWRAP, seed: int | None = None, stock: bool = False
     ):
-        from nbgrader.apps import NbGraderAPI
-
-        logging.getLogger("traitlets").setLevel(logging.ERROR)
         self.root = root.resolve()
-        config = settings(self.root)
+        config = self.config = settings(self.root)
         config.CourseDirectory.root = str(self.root)
         config.GradeInSandbox.isolation = isolation.value
         config.GradeInSandbox.seed = seed
@@ -67,14 +61,23 @@ class Course:
         if stock:
             del config["Autograde"]
             config.Execute.timeout = 600  # seconds per cell; nbgrader gives 30, and lab 4 draws digits by the hundred
+
+    @functools.cached_property
+    def api(self) -> Any:
+        """nbgrader's own interface. It takes seconds to be imported, so whoever can do without does."""
+        from nbgrader.apps import NbGraderAPI
+
+        logging.getLogger("traitlets").setLevel(logging.ERROR)
         with on_path():
-            self.api = NbGraderAPI(config=config)
-        self.api.log.setLevel(logging.ERROR)
+            api = NbGraderAPI(config=self.config)
+        api.log.setLevel(logging.ERROR)
+        return api
 
     @property
     def url(self) -> str:
         """The gradebook's address, as SQLAlchemy takes it."""
-        return self.api.coursedir.db_url
+        directory = self.config.CourseDirectory
+        return str(directory.db_url) if "db_url" in directory else f"sqlite:///{self.root / 'gradebook.db'}"
 
     @contextlib.contextmanager
     def gradebook(self) -> Iterator[Any]:
@@ -112,6 +115,8 @@ class Course:
         from nbgrader.api import MissingEntry
         from nbgrader.preprocessors import SaveCells
 
+        from labdiff.grading.submission.release import released
+
         notebook = released(lab).notebook
         marked = {cell.metadata.nbgrader.grade_id for cell in notebook.cells if "nbgrader" in cell.metadata}
         with self.gradebook() as gradebook:
@@ -142,11 +147,13 @@ class Course:
 
     def record(self, lab: str, student: str, report: Report) -> None:
         """Write a submission's report into the gradebook and autograded/. Raises CourseError where nbgrader fails."""
-        preprocessors.ready[lab, student] = report
+        from labdiff.grading.doors.nbgrader import ready
+
+        ready[lab, student] = report
         try:
             _patiently(lambda: self._do("autograde", lab, student, force=True, create=True), CourseError)
         finally:
-            del preprocessors.ready[lab, student]
+            del ready[lab, student]
 
     def submit(self, lab: str, student: str, notebook: Path) -> None:
         """Put a notebook where nbgrader looks for a student's submission."""
@@ -161,6 +168,8 @@ class Course:
 
     def results(self, lab: str, student: str) -> list[Row]:
         """The gradebook's marks of a graded submission, with the status and the hint of each."""
+        import nbformat
+
         graded = nbformat.read(self.root / "autograded" / student / lab / f"{lab}.ipynb", as_version=4)
         with self.gradebook() as gradebook:
             submission = gradebook.find_submission_notebook(lab, lab, student)
@@ -213,7 +222,7 @@ def settings(root: Path) -> Any:
     if file.exists():
         runpy.run_path(str(file), init_globals={"get_config": lambda: config})
         return config
-    return nbgrader_settings.apply(config)
+    return labdiff_settings.apply(config)
 
 
 def on_path() -> contextlib.AbstractContextManager[None]:

@@ -13,8 +13,7 @@ from tqdm import tqdm
 from labdiff import files
 from labdiff.errors import CourseError
 from labdiff.grading.classroom.course import Course
-from labdiff.grading.classroom.export.moodle import moodle_feedback_zip
-from labdiff.grading.classroom.run import recorded
+from labdiff.grading.classroom.store import recorded
 
 
 def write_feedback(course: Course, lab: str, zipped: Path | None = None) -> list[str]:
@@ -38,7 +37,9 @@ def write_feedback(course: Course, lab: str, zipped: Path | None = None) -> list
                 pages[student] = page
     if zipped is None:
         return []
-    found = ((recorded(course, lab, student).origin, student, page) for student, page in pages.items())
+    from labdiff.grading.classroom.export.moodle import moodle_feedback_zip  # here, since it needs nbgrader
+
+    found = ((recorded(course.root, lab, student).origin, student, page) for student, page in pages.items())
     with files.writing(zipped) as file:
         return moodle_feedback_zip(found, file)
 

@@ -23,13 +23,11 @@ from labdiff.errors import ClassError, CourseError, FileError, Unreadable
 from labdiff.grading.classroom import cluster
 from labdiff.grading.classroom.collect import Submitted, collect
 from labdiff.grading.classroom.course import Course
-from labdiff.grading.classroom.store import Conditions, Reports, checks_of, hash_of
+from labdiff.grading.classroom.store import STAMP, Conditions, Recorded, Reports, checks_of, hash_of, recorded
 from labdiff.grading.classroom.summary import Summary
 from labdiff.grading.grade import new_seed
 from labdiff.grading.report import CARRIED, Report, Result
 from labdiff.grading.sandbox.limits import Isolation
-
-STAMP = "recorded.json"  # beside the graded notebook: which report nbgrader has recorded
 
 
 @dataclass(frozen=True)
@@ -40,15 +38,6 @@ class Change:
     before: float
     after: float
     why: tuple[str, ...]
-
-
-@dataclass
-class Recorded:
-    """What the gradebook holds of a student: the submission's hash, its report's name, where it came from."""
-
-    submission: str = ""
-    key: str = ""
-    origin: str = ""
 
 
 def grade_class(
@@ -123,7 +112,7 @@ class _Run:
                 continue
             submission = hash_of(data)
             key = self.conditions.key(submission)
-            before = recorded(self.course, self.lab, each.student)
+            before = recorded(self.course.root, self.lab, each.student)
             known = before.submission == submission and each.student in self.in_gradebook
             if known and before.key != key and not self.regrade and self.reports.get(before.key):
                 self.kept += 1
@@ -163,7 +152,7 @@ class _Run:
     def _record(self, each: Submitted, data: bytes, key: str, report: Report) -> None:
         if not data:
             return
-        before = recorded(self.course, self.lab, each.student)
+        before = recorded(self.course.root, self.lab, each.student)
         if self.regrade and before.submission == hash_of(data) and before.key not in ("", key):
             self.again.append((each, before.key, key))
         else:
@@ -263,14 +252,6 @@ def _conditions(file: Path, lab: str, seed: int | None, carry: bool | None, isol
     if not before:
         files.write(file, json.dumps(asdict(conditions), indent=2))  # a run that is stopped goes on with the same seed
     return conditions
-
-
-def recorded(course: Course, lab: str, student: str) -> Recorded:
-    """What has been recorded of a student by `grade_class`."""
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        stamp = course.root / "autograded" / student / lab / STAMP
-        return Recorded(**json.loads(stamp.read_text(encoding="utf-8")))
-    return Recorded()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -9,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from labdiff import files, manifest
-from labdiff.checking import golden
 from labdiff.grading.report import Report
 from labdiff.grading.sandbox.limits import Isolation, Limits
-from labdiff.grading.submission.release import release_file
+
+STAMP = "recorded.json"  # beside the graded notebook: which report nbgrader has recorded
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ def checks_of(lab: str) -> str:
 
     Raises UnknownName where there is no such lab.
     """
+    # here, since they need torch and nbformat
+    from labdiff.checking import golden
+    from labdiff.grading.submission.release import release_file
+
     decisive = manifest.of_sandbox(lab).files | manifest.of_grader(lab).files
     decisive |= {"golden": golden.path(lab), "release": release_file(lab)}
     made_of = {place: hash_of(file.read_bytes()) for place, file in decisive.items()}
@@ -63,3 +68,20 @@ class Reports:
     def put(self, key: str, report: Report) -> None:
         """Keep a report."""
         files.write(self.folder / f"{key}.json", report.to_json())
+
+
+@dataclass
+class Recorded:
+    """What the gradebook holds of a student: the submission's hash, its report's name, where it came from."""
+
+    submission: str = ""
+    key: str = ""
+    origin: str = ""
+
+
+def recorded(root: Path, lab: str, student: str) -> Recorded:
+    """What a course's folder says has been recorded of a student by `grade_class`."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        stamp = root / "autograded" / student / lab / STAMP
+        return Recorded(**json.loads(stamp.read_text(encoding="utf-8")))
+    return Recorded()

@@ -25,7 +25,7 @@ from traitlets import Bool, Enum, Integer
 from labdiff import exercises
 from labdiff.checking.notebook import as_html
 from labdiff.checking.verdict import MIME, Verdict
-from labdiff.errors import SandboxError, Unreadable
+from labdiff.errors import FileError, SandboxError, Unreadable
 from labdiff.grading.grade import grade, new_seed, ungraded
 from labdiff.grading.report import CARRIED, Report, Result
 from labdiff.grading.sandbox.limits import Isolation
@@ -99,7 +99,7 @@ class GradeInSandbox(Execute):
                 report = ungraded(lab, seed, isolation, problem)
             else:
                 report = grade(nb, lab, seed=seed, isolation=isolation, carry=self.carry)
-        except (SandboxError, FileNotFoundError) as error:
+        except (SandboxError, FileError) as error:
             raise NbGraderException(str(error)) from error
         if report.problem:
             self.log.error("%s of %s: %s", lab, student, report.problem)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labdiff.errors import Unreadable
+from labdiff.errors import FileError, Unreadable
 
 LARGEST = 160 << 20  # bytes of a notebook
 MOST_CELLS = 3000
@@ -31,15 +31,10 @@ def read(notebook: str | Path | bytes | dict[str, Any]) -> list[Cell]:
     """The cells of a notebook of any format from 3 to 4.5, however it is encoded.
 
     notebook: a path, a file's bytes, or a notebook that is already parsed.
-    Raises Unreadable, and OSError where there is no such file.
+    Raises Unreadable, and FileError where there is no such file.
     """
     if isinstance(notebook, (str, Path)):
-        if not stat.S_ISREG(os.lstat(notebook).st_mode):
-            raise Unreadable("This is no file of its own, but a link, a folder or a pipe.")
-        size = Path(notebook).stat().st_size
-        if size > LARGEST:
-            raise Unreadable(f"The file is too large: {size >> 20} MB, at most {LARGEST >> 20} are read.")
-        notebook = Path(notebook).read_bytes()
+        notebook = _content(Path(notebook))
     if isinstance(notebook, bytes):
         notebook = _parse(notebook)
     if not isinstance(notebook, dict):
@@ -57,6 +52,18 @@ def read(notebook: str | Path | bytes | dict[str, Any]) -> list[Cell]:
     if code > MOST_CODE:
         raise Unreadable(f"This notebook holds {code} characters of code; at most {MOST_CODE} are read.")
     return believed
+
+
+def _content(file: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(os.lstat(file).st_mode):
+            raise Unreadable("This is no file of its own, but a link, a folder or a pipe.")
+        size = file.stat().st_size
+        if size > LARGEST:
+            raise Unreadable(f"The file is too large: {size >> 20} MB, at most {LARGEST >> 20} are read.")
+        return file.read_bytes()
+    except OSError as error:
+        raise FileError(f"{file} cannot be read: {error.strerror or error}.") from error
 
 
 def _parse(data: bytes) -> Any:

@@ -12,21 +12,19 @@ import nbformat
 from nbformat import NotebookNode
 
 from labdiff import exercises
-from labdiff.errors import Unreadable
+from labdiff.errors import FileError, Unreadable
 from labdiff.exercises.names import LABS
-from labdiff.files import PACKAGE
+from labdiff.files import NOTEBOOKS
 from labdiff.grading.submission.read import Cell, folded
 from labdiff.grading.submission.syntax import key_of, only_defines
 
-PLACES = (PACKAGE / "notebooks", PACKAGE.parent / "notebooks")
-
 
 def release_file(lab: str) -> Path:
-    """Where the released notebook of a lab lies. Raises FileNotFoundError."""
-    for place in PLACES:
-        if (place / lab / f"{lab}.ipynb").exists():
-            return place / lab / f"{lab}.ipynb"
-    raise FileNotFoundError(f"The released notebook of {lab} is missing: run `labdiff build {lab}`.")
+    """Where the released notebook of a lab lies. Raises FileError where it does not."""
+    file = NOTEBOOKS / lab / f"{lab}.ipynb"
+    if not file.exists():
+        raise FileError(f"The released notebook of {lab} is missing: run `labdiff build {lab}`.")
+    return file
 
 
 @dataclass(frozen=True)

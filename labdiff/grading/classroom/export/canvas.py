@@ -16,7 +16,7 @@ from nbgrader.api import Gradebook
 
 from labdiff.errors import ExportError
 from labdiff.grading.classroom.export.marks import Exported, Mark, exported_to, marks, numbered, printable
-from labdiff.grading.classroom.export.match import Row, letters_of
+from labdiff.grading.classroom.export.match import Row, give_marks, letters_of
 from labdiff.grading.classroom.export.table import Table, as_cell, as_number, parsed_number, write_rows
 
 GRADEBOOK = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
@@ -69,7 +69,7 @@ def to_canvas(gradebook: Gradebook, lab: str, to: Path, roster: Path | None, col
         done.filled += 1
         return ""
 
-    fill(known, students, fill, done)
+    give_marks(known, students, fill, done)
     table.write(to)
     if worth and known and worth != known[0].max_score:
         done.remarks.append(

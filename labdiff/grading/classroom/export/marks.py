@@ -30,7 +30,7 @@ class Mark:
     waiting: int
 
     @property
-    def as_number(self) -> str:
+    def number(self) -> str:
         """The number that Moodle or Canvas knows the student by, if `collect` found one; else ""."""
         return numbered(self.student)[1]
 

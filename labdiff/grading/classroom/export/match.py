@@ -25,7 +25,7 @@ class Row:
         return self.name or self.email or self.number
 
 
-def fill(known: list[Mark], rows: list[Row], fill: Callable[[int, Mark], str], done: Exported) -> None:
+def give_marks(known: list[Mark], rows: list[Row], fill: Callable[[int, Mark], str], done: Exported) -> None:
     """Give each mark to the one row that it belongs to, by number, then id, e-mail, name; note who is left."""
     marked = [mark for mark in known if mark.score is not None]
     pairs: dict[int, Mark] = {}

@@ -19,7 +19,7 @@ from nbgrader.api import Gradebook
 from labdiff.errors import ExportError
 from labdiff.grading.classroom.collect import MOODLE
 from labdiff.grading.classroom.export.marks import Exported, Mark, exported_to, marks, numbered, printable
-from labdiff.grading.classroom.export.match import Row
+from labdiff.grading.classroom.export.match import Row, give_marks
 from labdiff.grading.classroom.export.table import Table, as_cell, as_number, parsed_number, write_rows
 
 WORKSHEET = [
@@ -100,7 +100,7 @@ def to_moodle(gradebook: Gradebook, lab: str, to: Path, roster: Path | None, *_:
         done.filled += 1
         return above
 
-    fill(known, students, fill, done)
+    give_marks(known, students, fill, done)
     table.write(to)
     return done
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from labdiff import files
 from labdiff.errors import ExportError
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet calculate a cell
@@ -47,8 +48,7 @@ def write_rows(to: Path, rows: list[list[str]], dialect: Any, mark: str = "") ->
     """Write rows as CSV; mark: a byte order mark, or ""."""
     text = io.StringIO(newline="")
     csv.writer(text, dialect).writerows(rows)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_bytes((mark + text.getvalue()).encode())
+    files.write(to, mark + text.getvalue())
 
 
 def as_cell(text: str) -> str:
