@@ -84,7 +84,7 @@ def _show_in_colab(drawing: Scribble) -> None:
 
     name = f"labdiff-scribble-{secrets.token_hex(4)}"
     importlib.import_module("google.colab.output").register_callback(name, drawing.receive)
-    display(HTML(_PAGE.replace("NAME", name)))
+    display(HTML(_page(name)))
 
 
 def _show_in_jupyter(drawing: Scribble) -> None:
@@ -104,83 +104,13 @@ def _show_in_jupyter(drawing: Scribble) -> None:
         said.value = drawing.receive(change["new"])
 
     field.observe(receive, names="value")
-    display(HTML(_PAGE.replace("NAME", name)))
+    display(HTML(_page(name)))
     display(ipywidgets.VBox([field, said]))
 
 
-# Strokes end with `send`. The page may run before its own nodes are in the document, so it waits for them; it may
-# also be shown again without its kernel, and then says so.
-_PAGE = """\
-<div id="NAME">
-  <canvas width="280" height="280" role="img" aria-label="canvas for a digit"
-    style="background:#000;border:1px solid #888;cursor:crosshair;touch-action:none"></canvas><br>
-  <button type="button">Undo</button> <button type="button">Clear</button>
-  <span style="font-family:sans-serif;font-size:90%">Run this cell to draw.</span>
-</div>
-<script>
-(() => {
-  const begin = tries => {
-    const root = document.getElementById("NAME")
-    if (!root) { if (tries) setTimeout(begin, 50, tries - 1); return }
-    const canvas = root.querySelector("canvas"), said = root.querySelector("span")
-    const [undo, clear] = root.querySelectorAll("button")
-    const pen = canvas.getContext("2d")
-    let strokes = [], drawing = false
-    said.textContent = "Draw a digit here."
-
-    const paint = () => {
-      pen.clearRect(0, 0, 280, 280)
-      pen.strokeStyle = "#fff"
-      pen.lineWidth = 24
-      pen.lineCap = pen.lineJoin = "round"
-      for (const stroke of strokes) {
-        pen.beginPath()
-        pen.moveTo(...stroke[0])
-        for (const point of stroke) pen.lineTo(...point)
-        pen.stroke()
-      }
-    }
-    const send = async () => {
-      paint()
-      const text = JSON.stringify(strokes)
-      const colab = window.google && google.colab && google.colab.kernel
-      const field = document.querySelector(".NAME textarea")
-      try {
-        if (colab) {
-          await colab.invokeFunction("NAME", [text], {})
-          said.textContent = strokes.length ? "Python has it. Now run the cells below." : "Nothing is drawn."
-        } else if (field) {
-          said.textContent = ""
-          field.value = text
-          for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind, {bubbles: true}))
-        } else throw 0
-      } catch { said.textContent = "Python does not hear this canvas: run the cell again." }
-    }
-    const place = event => {
-      const area = canvas.getBoundingClientRect()
-      const along = (at, start, size) => Math.round(Math.min(Math.max((at - start) / size, 0), 1) * 280)
-      return [along(event.clientX, area.left, area.width), along(event.clientY, area.top, area.height)]
-    }
-    canvas.onpointerdown = event => {
-      if (event.button) return
-      event.preventDefault()
-      canvas.setPointerCapture(event.pointerId)
-      drawing = true
-      strokes.push([place(event)])
-      paint()
-    }
-    canvas.onpointermove = event => {
-      if (!drawing) return
-      const stroke = strokes[strokes.length - 1], [x, y] = stroke[stroke.length - 1], [a, b] = place(event)
-      if (Math.hypot(a - x, b - y) > 2) { stroke.push([a, b]); paint() }
-    }
-    canvas.onpointerup = canvas.onpointercancel = () => { if (drawing) { drawing = false; send() } }
-    undo.onclick = () => { strokes.pop(); send() }
-    clear.onclick = () => { strokes = []; send() }
-  }
-  begin(100)
-})()
-</script>"""
+def _page(name: str) -> str:
+    """The canvas as HTML. name: what it is called in the page, where there may be several."""
+    return Path(__file__).with_name("canvas.html").read_text(encoding="utf-8").replace("NAME", name)
 
 
 def from_strokes(strokes: Strokes) -> torch.Tensor:
@@ -261,14 +191,14 @@ def _ink(lines: list[torch.Tensor]) -> torch.Tensor:
 def _read(path: str | os.PathLike[str]) -> np.ndarray:
     if not Path(path).is_file():
         raise DrawingError(f"There is no file {path}: check the path (in Colab, upload the picture first).")
-    # Pillow comes with Matplotlib
-    pillow, operations = (importlib.import_module(f"PIL.{name}") for name in ("Image", "ImageOps"))
+    from PIL import Image, ImageOps
+
     try:
-        with pillow.open(path) as picture:
-            upright = operations.exif_transpose(picture)  # a telephone stores which way up it was held
+        with Image.open(path) as picture:
+            upright = ImageOps.exif_transpose(picture)  # a telephone stores which way up it was held
             deep = upright.mode.startswith(("I", "F"))
             return np.asarray(upright if deep else upright.convert("RGBA"), dtype=np.float64)
-    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DrawingError(f"{path} cannot be read as a picture: save it as PNG or JPEG.") from error
 
 
@@ -277,7 +207,9 @@ def _numbers(drawing: Any) -> np.ndarray:
     if isinstance(drawing, torch.Tensor):
         drawing = drawing.detach().cpu().float().numpy()
     try:
-        pixels = np.asarray(drawing, dtype=np.float64) if drawing is not None else float(drawing)
+        if drawing is None:
+            raise TypeError("None is no drawing")
+        pixels = np.asarray(drawing, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DrawingError(
             f"A drawing is an array of numbers or the path of a picture; no array can be made of {drawing!r:.60}."
