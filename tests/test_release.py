@@ -9,10 +9,7 @@ import functools
 import hashlib
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
@@ -21,15 +18,13 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from nbclient import NotebookClient
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_notebook
 from packaging.requirements import Requirement
+from releases import code_of, members, notebook_in, wheel_in
 from submissions import SEED, right_answers
 from support import ROOT
 
-from labdiff.authoring.source import _only_defines, fill
-from labdiff.checking.verdict import MIME
+from labdiff.authoring.source import fill
 from labdiff.errors import ReleaseError
 from labdiff.exercises import lab as find_lab
 from labdiff.exercises.names import LABS
@@ -38,30 +33,6 @@ from labdiff.grading.classroom.release import pack_release
 from labdiff.grading.grade import grade
 
 each_lab = pytest.mark.parametrize("lab", LABS)
-Files = dict[str, bytes]
-
-
-@pytest.fixture(scope="session")
-def packed(tmp_path_factory: pytest.TempPathFactory):
-    """The zip of a lab, made once."""
-    folder = tmp_path_factory.mktemp("packed")
-    return functools.cache(lambda lab, correction=False: pack_release(lab, folder, correction=correction))
-
-
-def members(data: bytes | Path) -> Files:
-    with zipfile.ZipFile(data if isinstance(data, Path) else io.BytesIO(data)) as archive:
-        assert archive.testzip() is None
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def wheel_in(file: Path) -> tuple[str, Files]:
-    ((name, data),) = [(name, data) for name, data in members(file).items() if name.endswith(".whl")]
-    return name, members(data)
-
-
-def notebook_in(file: Path) -> NotebookNode:
-    (data,) = [data for name, data in members(file).items() if name.endswith(".ipynb")]
-    return nbformat.reads(data.decode(), as_version=4)
 
 
 def released(lab: str) -> NotebookNode:
@@ -166,10 +137,6 @@ def lines(source: str) -> set[str]:
     """The lines of a source that say enough to be recognised, written in one way."""
     text = ast.unparse(_WithoutTexts().visit(ast.parse(source)))
     return {line for line in map(str.strip, text.replace('"', "'").splitlines()) if len(line) >= 24}
-
-
-def code_of(notebook: NotebookNode) -> list[str]:
-    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def reference_of(lab: str) -> str:
@@ -314,174 +281,6 @@ def test_the_correction_is_packed_with_its_outputs_under_a_name_that_overwrites_
     outputs = [cell.get("outputs") for cell in notebook_in(file).cells]
     assert outputs == [cell.get("outputs") for cell in correction.cells]
     assert wheel_in(file) == wheel_in(packed(lab))
-
-
-# --- in a new environment ---------------------------------------------------------------------
-
-SHOWN = "import json, labdiff; print(json.dumps([labdiff.__file__, [*__import__('labdiff.exercises').exercises.LABS]]))"
-# what each lab takes from its package beside the checks
-USES = {
-    "lab1_forward": "assert draw(16, seed=1).shape == (16, 1, 28, 28) and not draw(2, seed=1).equal(draw(2, seed=2))",
-    "lab2_unet": "assert not fit(UNet(), 'model').training",
-    "lab3_training": """
-from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps, make_denoiser
-abar = compute_alphas_cumprod(cosine_betas(1000))
-x_T = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(5))
-with torch.inference_mode():
-    drawn = ddim_sample(make_denoiser(checkpoints.model(), abar), x_T, ddim_timesteps(1000, 20), abar)
-torch.save(drawn, "drawn.pt")
-""",
-    "lab4_sampling": "assert metrics.look(digits(4)[0])[0].shape == (4, 10); checkpoints.model()",
-    "lab5_guidance": "checkpoints.fit(GuidedUNet(**checkpoints.load('guided')['config']), 'guided')",
-    "lab6_text_to_image": "checkpoints.fit(Autoencoder(**checkpoints.load('autoencoder')['config']), 'autoencoder')",
-    "lab7_editing": "checkpoints.fit(GuidedUNet(**checkpoints.load('guided')['config']), 'guided')",
-    "lab8_debugging": "checkpoints.model()",
-}
-
-
-@pytest.fixture(scope="session")
-def fresh_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment that has all packages of this one but labdiff."""
-    folder = tmp_path_factory.mktemp("fresh")
-    shared = folder / "shared"
-    shared.mkdir()
-    for site in (Path(place) for place in sys.path if place.endswith("-packages")):
-        for entry in site.iterdir():
-            if "labdiff" not in entry.name and not (shared / entry.name).is_symlink():
-                (shared / entry.name).symlink_to(entry)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
-    python = folder / "venv" / "bin" / "python"
-    ask = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    own = Path(subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip())
-    # A .pth file appends to the path, so that what pip installs here is found first.
-    (own / "shared.pth").write_text(f"{shared}\n", encoding="utf-8")
-    return python
-
-
-@pytest.fixture
-def run(fresh_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run a notebook's cells in a new kernel of that environment, in a folder of its own, without any network."""
-    if os.name == "nt":
-        pytest.skip("links to the packages of this environment need rights that Windows does not give")
-    environment = {
-        "PYTHONPATH": "",
-        "PIP_NO_INDEX": "1",
-        "IPYTHONDIR": str(tmp_path / "ipython"),
-        "LABDIFF_DATA": "offline",
-        "OMP_NUM_THREADS": "1",
-    }
-    spec = {"argv": [str(fresh_python), "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "fresh"}
-    file = tmp_path / "jupyter" / "kernels" / "fresh" / "kernel.json"
-    file.parent.mkdir(parents=True)
-    file.write_text(json.dumps(spec | {"env": environment}), encoding="utf-8")
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    folder = tmp_path / "empty"
-    folder.mkdir()
-    subprocess.run(
-        [str(fresh_python), "-m", "pip", "uninstall", "-y", "-q", "labdiff"], capture_output=True, check=True
-    )
-
-    def run_cells(sources: Iterable[str]) -> list[NotebookNode]:
-        notebook = new_notebook(cells=[new_code_cell(text) for text in sources])
-        resources = {"metadata": {"path": str(folder)}}
-        NotebookClient(notebook, kernel_name="fresh", timeout=120, resources=resources).execute()
-        return notebook.cells
-
-    run_cells.folder = folder
-    return run_cells
-
-
-def unpack(file: Path, folder: Path) -> NotebookNode:
-    with zipfile.ZipFile(file) as archive:
-        archive.extractall(folder)
-    return notebook_in(file)
-
-
-def verdicts(cells: list[NotebookNode]) -> dict[str, str]:
-    """Exercise -> status of every verdict shown."""
-    shown = [o.data[MIME] for cell in cells for o in cell.outputs if MIME in o.get("data", {})]
-    return {verdict["exercise"]: verdict["status"] for verdict in shown}
-
-
-def without_demonstrations(notebook: NotebookNode) -> list[str]:
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [c.source for c in code if "nbgrader" in c.metadata or _only_defines(c.source)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("done", [False, True], ids=["nothing done", "everything right"])
-def test_the_whole_first_lab_runs_from_its_zip_alone(run, packed, done):
-    notebook = unpack(packed("lab1_forward"), run.folder)
-    cells = run(code_of(fill(notebook, right_answers("lab1_forward")) if done else notebook))
-    assert verdicts(cells) == dict.fromkeys(find_lab("lab1_forward").exercises, "right" if done else "not done")
-    pictures = sum("image/png" in o.get("data", {}) for cell in cells for o in cell.outputs)
-    assert pictures == (9 if done else 1)
-
-
-@pytest.mark.slow
-def test_one_environment_goes_through_all_labs_and_each_brings_its_own_package(run, packed):
-    for lab in LABS:
-        notebook = unpack(packed(lab), run.folder)
-        first, rest = code_of(notebook)[0], without_demonstrations(fill(notebook, right_answers(lab)))
-        stubs = without_demonstrations(notebook)
-        cells = run([first, *stubs, *rest, USES[lab], SHOWN])
-        names = find_lab(lab).exercises
-        assert verdicts(cells[: 1 + len(stubs)]) == dict.fromkeys(names, "not done")
-        assert verdicts(cells[1 + len(stubs) :]) == dict.fromkeys(names, "right")
-        place, labs = json.loads(cells[-1].outputs[0].text)
-        assert "shared" not in place and str(ROOT) not in place
-        assert labs == [*LABS[: LABS.index(lab) + 1]]
-    # back to an earlier lab, whose wheel is gone: the later one serves it
-    (run.folder / wheel_in(packed(LABS[0]))[0]).unlink()
-    before, cells = run([SHOWN])[0].outputs, run([code_of(notebook_in(packed(LABS[0])))[0], SHOWN])
-    assert cells[0].outputs == [] and cells[1].outputs == before
-    drawn_as_lab_4_draws(run.folder / "drawn.pt")
-
-
-def drawn_as_lab_4_draws(file: Path) -> None:
-    """What stands in for lab 4's answers draws the same digits as these, but for what they clamp on the way."""
-    import torch
-
-    from labdiff.checkpoints import model
-    from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
-    from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps, make_denoiser
-
-    abar = compute_alphas_cumprod(cosine_betas(1000))
-    x_T = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(5))
-    with torch.inference_mode():
-        right = ddim_sample(make_denoiser(model(), abar), x_T, ddim_timesteps(1000, 20), abar)
-    assert (torch.load(file) - right).abs().mean() < 0.01
-
-
-def test_the_zip_itself_beside_the_notebook_is_enough_whatever_the_browser_called_it(run, packed):
-    (run.folder / "lab1_forward (1).zip").write_bytes(packed("lab1_forward").read_bytes())
-    (run.folder / "holiday.zip").write_bytes(b"PK, cut off")
-    run([code_of(notebook_in(packed("lab1_forward")))[0], "from labdiff import check"])
-
-
-def test_colab_asks_for_the_zip_once(run, packed):
-    google = f"""
-import pathlib, sys, types
-def upload():
-    print("asked")
-    pathlib.Path("lab1_forward.zip").write_bytes(pathlib.Path({str(packed("lab1_forward"))!r}).read_bytes())
-files = types.ModuleType("google.colab.files")
-files.upload = upload
-colab = types.ModuleType("google.colab")
-colab.files = files
-sys.modules["google.colab"] = colab
-sys.modules.setdefault("google", types.ModuleType("google"))
-"""
-    first = code_of(notebook_in(packed("lab1_forward")))[0]
-    cells = run([google, first, first, "from labdiff import check"])
-    assert "Choose lab1_forward.zip" in cells[1].outputs[0].text and "asked" in cells[1].outputs[0].text
-    assert cells[2].outputs == []
-
-
-def test_without_the_package_the_first_cell_says_what_to_put_where(run, packed):
-    first = code_of(notebook_in(packed("lab1_forward")))[0]
-    cell, _ = run([f"try:\n{re.sub('^', '    ', first, flags=re.M)}\nexcept FileNotFoundError as e:\n    print(e)", ""])
-    assert f"Put lab1_forward.zip into {run.folder} and" in cell.outputs[0].text
 
 
 # --- handed in --------------------------------------------------------------------------------

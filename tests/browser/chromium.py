@@ -18,7 +18,6 @@ SECONDS = 1000  # Playwright counts in milliseconds
 PATIENCE = 60 * SECONDS  # for a server's first page or a kernel's first import of torch, on a machine that is busy
 
 NEEDED = [
-    pytest.mark.browser,
     pytest.mark.skipif(sync_playwright is None, reason="Playwright is not installed: pip install playwright"),
     pytest.mark.skipif(CHROMIUM is None, reason="neither chromium, chromium-browser nor google-chrome is on the PATH"),
 ]

@@ -27,8 +27,6 @@ from labdiff import exercises
 from labdiff.authoring import source
 from labdiff.checking.verdict import MIME
 
-pytestmark = pytest.mark.colab
-
 PACKAGES = Path(__file__).parent / "colab_packages.txt"
 # Named in full so that a new list from Google is noticed; all that they need is constrained by the list.
 PINNED = {
@@ -195,3 +193,23 @@ def test_explore_shows_plain_figures_and_a_slider(run):
     assert sum("image/png" in bundle for bundle in bundles) == 3
     assert sum(WIDGET in bundle for bundle in bundles) == 1
     assert not any(output.get("name") == "stderr" for output in cell.outputs)
+
+
+def test_the_canvas_runs_on_the_jupyter_of_colab(run):
+    """In its ipywidgets, and through a stand-in for the module that only Colab has."""
+    stand_in = """\
+import sys, types
+called = {}
+output = sys.modules["google.colab.output"] = types.ModuleType("google.colab.output")
+output.register_callback = called.__setitem__
+sys.modules["google.colab"] = types.ModuleType("google.colab")
+pad = scribble()
+((name, callback),) = called.items()
+print(callback("[[[1, 2], [30, 40]]]"), pad.drawn, name)"""
+    first, second = run(["from labdiff.canvas import scribble\nscribble();", stand_in])
+    assert sum(WIDGET in bundle for bundle in data(first)) == 1
+    assert sum("<canvas" in bundle.get("text/html", "") for bundle in data(first)) == 1
+    assert not any(WIDGET in bundle for bundle in data(second))
+    (said,) = (output.text for output in second.outputs if output.output_type == "stream")
+    assert "Python has 1 stroke." in said
+    assert said.split()[-1] in data(second)[0]["text/html"]

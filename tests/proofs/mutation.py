@@ -138,6 +138,25 @@ def line_at(definition: Definition, path: Path) -> str:
     return ast.unparse(at(definition, path[: _depth(definition, path)])).splitlines()[0]
 
 
+def key(definition: Definition, mutant: Mutant) -> tuple[str, str, int]:
+    """What is changed into what, and at which of the places that read the same, counted from 1.
+
+    The texts are those of the smallest expression around the change, so that the rest of its line may be reworded. Of a
+    return statement that is changed as a whole, what it returned is `_`; what is deleted becomes `pass`.
+    """
+    place = _place(definition, mutant.path)
+    before, after = at(definition, place), at(_replaced(definition, mutant.path, mutant.new), place)
+    if isinstance(before, ast.Return) and isinstance(after, ast.Return):
+        blank = _Blank(before.value)
+        return "return _", _head(blank.visit(copy.deepcopy(after))), _nth(definition, place, ast.Return)
+    return _head(before), _head(after), _nth(definition, place)
+
+
+def expression_at(definition: Definition, path: Path) -> str:
+    """The smallest expression around a place, as text."""
+    return _head(at(definition, _place(definition, path)))
+
+
 def numbers(definition: Definition, written: Callable[[Path], bool] = lambda path: True) -> dict[Path, float]:
     """The numbers that stand in a definition, by their places."""
     return {path: node.value for path, node in _nodes(definition) if _is_number(node) and written(path)}
@@ -188,6 +207,49 @@ def _replaced(definition: Definition, path: Path, new: ast.AST) -> Definition:
 def _depth(definition: Definition, path: Path) -> int:
     """How far down the innermost statement around a place is."""
     return max(n for n in range(len(path) + 1) if isinstance(at(definition, path[:n]), ast.stmt))
+
+
+def _place(definition: Definition, path: Path) -> Path:
+    """Where the smallest expression around a place is; what makes up a whole statement stands for itself.
+
+    Where there is no such expression, as around a default, it is the statement.
+    """
+    depth = _depth(definition, path)
+    for n in range(len(path) - 1, depth, -1):
+        if _stands_alone(at(definition, path[:n])):
+            return path[:n]
+    in_signature = len(path) > depth and path[depth][0] == "args"
+    return path if _stands_alone(at(definition, path)) and not in_signature else path[:depth]
+
+
+def _stands_alone(node: ast.AST) -> bool:
+    """Whether a node is an expression that says enough: no name and no number."""
+    if isinstance(node, ast.UnaryOp):
+        return not isinstance(node.operand, ast.Constant)
+    return isinstance(node, ast.expr) and not isinstance(node, (ast.Slice, ast.Starred, ast.Name, ast.Constant))
+
+
+def _head(node: ast.AST) -> str:
+    """The text of an expression, or the first line of a statement's."""
+    return ast.unparse(node).splitlines()[0]
+
+
+def _nth(definition: Definition, place: Path, kind: type[ast.AST] | None = None) -> int:
+    """Which of the places that read the same this is, or which of those of a kind."""
+    here = at(definition, place)
+    kind = kind or (ast.expr if isinstance(here, ast.expr) else ast.stmt)
+    alike = [(p, node) for p, node in [((), definition), *_nodes(definition)] if isinstance(node, kind)]
+    return [p for p, node in alike if kind is ast.Return or _head(node) == _head(here)].index(place) + 1
+
+
+class _Blank(ast.NodeTransformer):
+    """Writes `_` for an expression, wherever it stands."""
+
+    def __init__(self, expression: ast.AST | None):
+        self.dump = ast.dump(expression) if expression else ""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        return ast.Name("_", ast.Load()) if ast.dump(node) == self.dump else super().generic_visit(node)
 
 
 def _line(definition: Definition, changed: Definition, path: Path) -> str:
