@@ -13,9 +13,9 @@ from labdiff.errors import FileError
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent  # of a copy of the repository; in an installed package nothing of ours lies there
 # these lie at the top of the repository, where people look for them, and in the package, where pip puts them
-CHECKPOINTS, NOTEBOOKS = (
+CHECKPOINTS, NOTEBOOKS, EXAMPLES = (
     PACKAGE / installed if (PACKAGE / installed).is_dir() else ROOT / name
-    for installed, name in (("shipped", "checkpoints"), ("notebooks", "notebooks"))
+    for installed, name in (("shipped", "checkpoints"), ("notebooks", "notebooks"), ("examples", "tests/class"))
 )
 
 
