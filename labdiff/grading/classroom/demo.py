@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import textwrap
 from pathlib import Path
 
 from labdiff import exercises
-from labdiff.files import ROOT
+from labdiff.files import EXAMPLES, NOTEBOOKS
 from labdiff.grading.classroom.course import Course, Row
 from labdiff.grading.sandbox.limits import Isolation
 
 LAB = "lab1_forward"
-EXAMPLES = ROOT / "tests" / "class"  # built, see labdiff/authoring/example_class.py
 SHOWN = "chen"  # whose results are printed in full
 
 
@@ -33,9 +31,8 @@ def demo(out: Path) -> None:
         isolation = Isolation.NONE
         print(f"{error}\nThese examples are our own, so the demo goes on without a sandbox.\n")
     out.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(ROOT / "solutions" / LAB, out / "solutions" / LAB, dirs_exist_ok=True)
     course = Course(out, isolation=isolation)
-    course.release(LAB)
+    course.prepare(LAB)
     students = sorted(file.stem for file in EXAMPLES.glob("*.ipynb"))
     for student in students:
         course.submit(LAB, student, EXAMPLES / f"{student}.ipynb")
@@ -49,13 +46,16 @@ def demo(out: Path) -> None:
     print("\nDrawing 64 digits from checkpoints/model.ckpt ...", flush=True)
     picture = draw_digits(out / "digits.png")
     print(f"\nFeedback page   {page}\nGradebook       {out.resolve() / 'gradebook.db'}\nDigits          {picture}")
-    print(f"\nTo open the labs: jupyter lab {Path('notebooks') / LAB / (LAB + '.ipynb')}")
+    if NOTEBOOKS.is_relative_to(Path.cwd()):
+        print(f"\nTo open the labs: jupyter lab {NOTEBOOKS.relative_to(Path.cwd()) / LAB / f'{LAB}.ipynb'}")
+    else:
+        print(f"\nTo get a lab: labdiff release {LAB}")
 
 
 def draw_digits(file: Path, n: int = 64) -> Path:
     """Draw n digits from checkpoints/model.ckpt to a picture, and return its path."""
-    from labdiff.models.checkpoint import draw
-    from labdiff.models.train.training import save_grid
+    from labdiff.images import save_grid
+    from labdiff.models import draw
 
     save_grid(draw(n), file, columns=16)
     return file.resolve()
