@@ -67,6 +67,7 @@ def needs(code: Iterable[str], lab: str | None = None) -> Needs:
     return followed.needs
 
 
+@functools.cache
 def of_student(lab: str) -> Needs:
     """What a student of a lab has: what its notebook and those before it need, their exercises, and earlier answers.
 
@@ -75,6 +76,7 @@ def of_student(lab: str) -> Needs:
     return needs(_of_student(lab), lab)
 
 
+@functools.cache
 def of_sandbox(lab: str) -> Needs:
     """What the sandbox of a lab shows: what a student has and may use, and the programs that run there.
 
@@ -83,6 +85,7 @@ def of_sandbox(lab: str) -> Needs:
     return needs([*_of_student(lab), *(f"{NAME}.{each}" for each in (*FRONT, *INSIDE))], lab)
 
 
+@functools.cache
 def of_grader(lab: str) -> Needs:
     """What decides marks in a lab besides what the sandbox shows: the grader, and the right answers.
 
@@ -238,7 +241,7 @@ class _Followed:
         nodes = list(ast.walk(tree))
         inside = dict(_imports(nodes))
         for found in inside.values():
-            self.imported(*found)
+            self.import_module(_module_in(found))
         here = about.imported | inside
         modules = {name: _module_in(found) for name, found in here.items() if _is_module(found)}
         attributes = set()

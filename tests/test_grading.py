@@ -17,7 +17,7 @@ from submissions import SEED, mistaken, submission
 from support import ROOT
 
 from labdiff import exercises
-from labdiff.errors import SandboxError
+from labdiff.errors import FileError, SandboxError, UnknownName
 from labdiff.grading import grade as grading
 from labdiff.grading.classroom.course import Course
 from labdiff.grading.grade import grade
@@ -477,9 +477,9 @@ def test_pytest_leaves_notebooks_alone_that_are_no_labs_or_were_not_named(tmp_pa
 
 
 def test_a_missing_reference_and_a_lab_that_does_not_exist_are_named():
-    with pytest.raises(FileNotFoundError, match="labdiff build"):
+    with pytest.raises(FileError, match="labdiff build"):
         grade(CLASS / "ada.ipynb", reference="/nowhere.py")
-    with pytest.raises(KeyError, match="Did you mean lab1_forward"):
+    with pytest.raises(UnknownName, match="Did you mean lab1_forward"):
         grade(CLASS / "ada.ipynb", "lab1")
     assert "lab1_forward, and lab2_unet" in grade(CLASS / "ada.ipynb", "lab2_unet").problem
     assert grading.ungraded("lab2_unet", 0, "none", "x").max_score == 23

@@ -40,7 +40,9 @@ def check_isolation(isolation: Isolation) -> None:
         raise SandboxError("Grading forks processes, which Windows cannot: grade in WSL or on Linux or macOS.")
 
 
-def run(lab: str, job: dict[str, Any], limits: Limits, isolation: Isolation) -> Iterator[tuple[dict, bytes]]:
+def run(
+    lab: str, job: dict[str, Any], limits: Limits, isolation: Isolation = Isolation.BUBBLEWRAP
+) -> Iterator[tuple[dict, bytes]]:
     """Run a job where nothing of another one is, and yield what it says: (event, data), as `inside.Submission` does.
 
     job: cells, exercises, replaced and reference; see `inside.Submission`. Ends early where the
