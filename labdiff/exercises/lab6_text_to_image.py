@@ -473,7 +473,9 @@ def latent_loss(answer, z_0, tokens, t, eps, abar_t, wide):
 
     def gradient():
         strength = z_0.new_tensor(1.0).requires_grad_()
-        loss = returned(answer(lambda *given: strength * _toy_model(*given), z_0, tokens, t, eps, abar_t))
+        loss = returned(
+            answer(lambda *given, **named: strength * _toy_model(*given, **named), z_0, tokens, t, eps, abar_t)
+        )
         if not isinstance(loss, torch.Tensor) or not loss.requires_grad:
             return "no gradient reaches the network"
         return torch.autograd.grad(loss, strength)[0]

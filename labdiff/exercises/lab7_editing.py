@@ -341,9 +341,9 @@ def repaint_loop(answer, x, alphas_cumprod, table, timesteps, unequal):
     def calls():
         seen = []
         watched = (
-            noted(step, seen, lambda *_: "step"),
-            noted(combine, seen, lambda *_: "combine"),
-            noted(renoise, seen, lambda *_: "renoise"),
+            noted(step, seen, lambda *_, **__: "step"),
+            noted(combine, seen, lambda *_, **__: "combine"),
+            noted(renoise, seen, lambda *_, **__: "renoise"),
             noted(denoise, seen, lambda x, t: f"denoise {int(t)}"),
         )
         returned(answer(*watched, x, unequal[:2], alphas_cumprod, 2))

@@ -221,6 +221,12 @@ def mean_of_means(model, z_0, tokens, t, eps, abar_t):
     return per_latent.sum() / len(per_latent)
 
 
+@variant("latent_loss")
+def what_the_model_is_told_by_name(model, z_0, tokens, t, eps, abar_t):
+    v = model(z_t=abar_t.sqrt() * z_0 + (1 - abar_t).sqrt() * eps, t=t, tokens=tokens)
+    return (v - abar_t.sqrt() * eps + (1 - abar_t).sqrt() * z_0).square().mean()
+
+
 @variant("drop_captions")
 def in_a_copy(tokens, u, p, null):
     dropped = tokens.clone()

@@ -142,6 +142,19 @@ def as_in_the_paper(step, combine, renoise, denoise, x_T, timesteps, alphas_cump
 
 
 @variant("repaint_loop")
+def every_argument_by_name(step, combine, renoise, denoise, x_T, timesteps, alphas_cumprod, resamplings):
+    x = x_T
+    for i, t in enumerate(timesteps):
+        last = i + 1 == len(timesteps)
+        abar_t, abar_prev = alphas_cumprod[t], torch.tensor(1.0) if last else alphas_cumprod[timesteps[i + 1]]
+        for left in reversed(range(1 if last else resamplings)):
+            x = combine(x_prev=step(x_t=x, x_0=denoise(x, t), abar_t=abar_t, abar_prev=abar_prev), abar_prev=abar_prev)
+            if left:
+                x = renoise(x_prev=x, abar_prev=abar_prev, abar_t=abar_t)
+    return x
+
+
+@variant("repaint_loop")
 def a_sampler_for_each_gap(step, combine, renoise, denoise, x_T, timesteps, alphas_cumprod, resamplings):
     def painted(x_t, x_0, abar_t, abar_prev):
         found = combine(step(x_t, x_0, abar_t, abar_prev), abar_prev)
