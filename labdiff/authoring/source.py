@@ -15,30 +15,27 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
+from labdiff import __version__
 from labdiff.errors import SourceError
 from labdiff.exercises import Exercise, Lab, Written
+from labdiff.grading.classroom.release.cells import cell_of, installs
+from labdiff.grading.submission.syntax import only_defines
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 REGION = re.compile(rf"[ \t]*{BEGIN}\n(.*?)[ \t]*{END}\n?", re.DOTALL)
 
-INSTALL = """\
-# Installs labdiff where it is missing (in Colab, say) and otherwise does nothing.
-import importlib.util
-import subprocess
-import sys
-
-if importlib.util.find_spec("labdiff") is None:
-    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "git+{repository}"])"""
+INSTALL = Path(__file__).with_name("install_cell.py")
 
 
 def read(file: Path, lab: Lab, repository: str) -> NotebookNode:
-    """The correction notebook of a lab's source, without outputs.
+    """The correction notebook of a lab's source, without outputs. It installs this version of labdiff.
 
     Raises SourceError where an exercise has no answer in the source, or an answer no exercise.
     """
@@ -61,13 +58,13 @@ def read(file: Path, lab: Lab, repository: str) -> NotebookNode:
     if cells[0].cell_type != "markdown":
         raise SourceError(f"{file.name} must begin with a markdown cell that holds the lab's title.")
     cells[0].source += "\n\n" + _badge(lab, repository)
-    cells.insert(1, new_code_cell(INSTALL.format(repository=repository)))
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=_metadata())
+    cells.insert(1, new_code_cell(cell_of(INSTALL, ADDRESS=f"git+{repository}@v{__version__}")))
+    notebook: NotebookNode = nbformat.v4.new_notebook(cells=cells, metadata=_metadata())
     _set_ids(notebook, lab.name)
     return notebook
 
 
-def _metadata() -> dict:
+def _metadata() -> dict[str, Any]:
     return {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -116,11 +113,14 @@ def _question(cell: NotebookNode, lab: Lab, name: str) -> list[NotebookNode]:
 
 def _banner(title: str, asked: Exercise | Written, rest: str) -> NotebookNode:
     points = f"{asked.points:g} point{'' if asked.points == 1 else 's'}"
-    return new_markdown_cell(f"{title} · {points} · about {asked.minutes} minutes · {rest}")
+    banner: NotebookNode = new_markdown_cell(f"{title} · {points} · about {asked.minutes} minutes · {rest}")
+    return banner
 
 
-def _nbgrader(grade_id: str, *, grade: bool, solution: bool, locked: bool, points: float | None = None) -> dict:
-    record = {
+def _nbgrader(
+    grade_id: str, *, grade: bool, solution: bool, locked: bool, points: float | None = None
+) -> dict[str, Any]:
+    record: dict[str, Any] = {
         "schema_version": 3,
         "grade_id": grade_id,
         "grade": grade,
@@ -146,7 +146,8 @@ def _set_ids(notebook: NotebookNode, lab: str) -> None:
     seen: Counter[str] = Counter()
     for cell in notebook.cells:
         grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
-        key = hashlib.sha256(f"{lab}/{cell.cell_type}/{cell.source}".encode()).hexdigest()[:12]
+        said = "install" if installs(cell) else cell.source  # which version must not change the id
+        key = hashlib.sha256(f"{lab}/{cell.cell_type}/{said}".encode()).hexdigest()[:12]
         seen[key] += 1
         cell["id"] = (grade_id or (key if seen[key] == 1 else f"{key}-{seen[key]}")).replace(".", "-")
 
@@ -162,8 +163,11 @@ def fill(notebook: NotebookNode, answers: dict[str, str]) -> NotebookNode:
 
 
 def code_hash(notebook: NotebookNode) -> str:
-    """A hash of all code, which says whether outputs were made from this source."""
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    """A hash of all code that has outputs, which says whether they were made from this source.
+
+    The cell that installs labdiff has none, and names a version, so that each new one would ask for new outputs.
+    """
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code" and not installs(cell)]
     return hashlib.sha256("\0".join(code).encode()).hexdigest()
 
 
@@ -172,7 +176,8 @@ def reference(notebook: NotebookNode, lab: Lab) -> str:
 
     Demonstrations, checks and figures stay out, so importing a reference runs nothing.
     """
-    kept = [cell.source for cell in notebook.cells[2:] if cell.cell_type == "code" and _only_defines(cell.source)]
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code" and not installs(cell)]
+    kept = [text for text in code if only_defines(text) and ast.parse(text).body]
     body = without_marks("\n\n\n".join(kept))
     text = f'"""Built by `labdiff build` from solutions/{lab.name}/{lab.name}.py; edit that, not this."""\n\n{body}\n'
     return _ruff(_ruff(text, "check", "--fix", "--select", "F401,I", "--quiet"), "format", "--quiet")
@@ -181,17 +186,6 @@ def reference(notebook: NotebookNode, lab: Lab) -> str:
 def without_marks(text: str) -> str:
     """An answer without the marks around its solution."""
     return REGION.sub(r"\1", text)
-
-
-def _only_defines(source: str) -> bool:
-    body = ast.parse(source).body
-    imports = (ast.Import, ast.ImportFrom)
-    allowed = (*imports, ast.FunctionDef, ast.ClassDef)
-    return bool(body) and all(isinstance(n, allowed) or _is_constant(n) for n in body)
-
-
-def _is_constant(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign) and all(isinstance(t, ast.Name) and t.id.isupper() for t in node.targets)
 
 
 def _ruff(text: str, *arguments: str) -> str:

@@ -26,6 +26,7 @@ import labdiff
 from labdiff import exercises
 from labdiff.authoring import source
 from labdiff.checking.verdict import MIME
+from labdiff.grading.submission.syntax import only_defines
 
 PACKAGES = Path(__file__).parent / "colab_packages.txt"
 # Named in full so that a new list from Google is noticed; all that they need is constrained by the list.
@@ -140,7 +141,7 @@ def filled(lab: str) -> NotebookNode:
 def without_demonstrations(notebook: NotebookNode) -> list[str]:
     """The code of imports, definitions, answers and checks."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [c.source for c in code if "nbgrader" in c.metadata or source._only_defines(c.source)]
+    return [c.source for c in code if "nbgrader" in c.metadata or only_defines(c.source)]
 
 
 def data(cell: NotebookNode) -> list[NotebookNode]:

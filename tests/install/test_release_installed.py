@@ -19,10 +19,11 @@ from releases import code_of, notebook_in, wheel_in
 from submissions import right_answers
 from support import ROOT
 
-from labdiff.authoring.source import _only_defines, fill
+from labdiff.authoring.source import fill
 from labdiff.checking.verdict import MIME
 from labdiff.exercises import lab as find_lab
 from labdiff.exercises.names import LABS
+from labdiff.grading.submission.syntax import only_defines
 
 SHOWN = "import json, labdiff; print(json.dumps([labdiff.__file__, [*__import__('labdiff.exercises').exercises.LABS]]))"
 # what each lab takes from its package beside the checks
@@ -111,7 +112,7 @@ def verdicts(cells: list[NotebookNode]) -> dict[str, str]:
 
 def without_demonstrations(notebook: NotebookNode) -> list[str]:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [c.source for c in code if "nbgrader" in c.metadata or _only_defines(c.source)]
+    return [c.source for c in code if "nbgrader" in c.metadata or only_defines(c.source)]
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["nothing done", "everything right"])
