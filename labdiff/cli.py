@@ -8,7 +8,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -24,12 +23,12 @@ COURSE = Annotated[Path, typer.Option(help="The folder of a class's gradebook, r
 class SaidInASentence(TyperGroup):
     """Commands of which an error of labdiff's own family is one sentence and exit status 1; any other is a bug."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def main(self, *args: Any, **options: Any) -> Any:
         """Run the command that was asked for."""
         try:
-            return super().invoke(ctx)
+            return super().main(*args, **options)
         except LabdiffError as error:
-            raise typer.Exit(fail(str(error))) from error
+            raise SystemExit(fail(str(error))) from error
 
 
 # what a command needs is imported when it runs: whoever mistypes a name should not wait for torch
@@ -227,7 +226,7 @@ class Checkpoint(str, Enum):
     """What `labdiff train` trains."""
 
     model = "model"
-    judge = "judge"
+    classifier = "classifier"
     guided = "guided"
     autoencoder = "autoencoder"
     text_to_image = "text_to_image"
@@ -247,17 +246,18 @@ def train(
 ) -> None:
     """Train a checkpoint; interrupted, the same command goes on where it stopped.
 
-    On several GPUs or machines: torchrun --nproc-per-node N -m labdiff.train WHICH ...
+    On several GPUs or machines: torchrun --nproc-per-node N -m labdiff train WHICH ...
     """
-    from labdiff import checkpoints
-    from labdiff import train as training
+    import dataclasses
+
+    from labdiff.models.train import TRAINED
+    from labdiff.models.train.training import train as run
 
     file = out or Path(f"{which.value}.ckpt")
-    options = {key: value for key, value in {"steps": steps, "batch": batch}.items() if value is not None}
-    options |= {"seed": seed, "every": every, "device": device, "measure": measure, "overwrite": overwrite}
-    checkpoints.refuse_to_overwrite(file, overwrite)  # before any data is looked for, or pictures are made
+    recipe, prepare = TRAINED[which.value]
+    recipe = dataclasses.replace(recipe, steps=steps or recipe.steps, batch=batch or recipe.batch, seed=seed)
     try:
-        figures = training.TRAIN[which.value](file, **options)
+        figures = run(file, recipe, prepare, device=device, every=every, evaluate=measure, overwrite=overwrite)
     except KeyboardInterrupt as error:
         raise typer.Exit(fail(f"Stopped. The same command goes on from {file}.resume.")) from error
     print(json.dumps(figures, indent=2))

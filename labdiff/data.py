@@ -15,8 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from labdiff.errors import DataError, UnknownName, Unreachable
+from labdiff.files import PACKAGE
+from labdiff.images import from_pixels
+
 DATASETS = {"mnist": "MNIST", "fashion": "FashionMNIST"}
-OFFLINE = Path(__file__).parent / "offline_digits.npz"
+OFFLINE = PACKAGE / "offline_digits.npz"
 BYTES = {"train-images": 47040016, "train-labels": 60008, "t10k-images": 7840016, "t10k-labels": 10008}
 # md5 of the uncompressed originals; torchvision itself verifies only the archives it downloads
 ORIGINALS = {
@@ -29,14 +33,6 @@ ORIGINALS = {
 }
 
 
-class DataError(Exception):
-    """The images cannot be had; the message says why and what to do."""
-
-
-class Unreachable(DataError):
-    """The images are not here and cannot be downloaded; the offline digits can serve."""
-
-
 def folder() -> Path:
     """The folder that holds the data sets: LABDIFF_DATA, or a cache in the home folder.
 
@@ -45,28 +41,16 @@ def folder() -> Path:
     return Path(os.environ.get("LABDIFF_DATA") or Path.home() / ".cache" / "labdiff")
 
 
-def to_pixels(x: torch.Tensor) -> torch.Tensor:
-    """Turn images in [-1, 1] into pixels in [0, 255], clamped so that nothing wraps around.
-
-    x: any shape, float. Returns the same shape, uint8.
-    """
-    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-
-
-def from_pixels(pixels: torch.Tensor) -> torch.Tensor:
-    """Turn pixels in [0, 255] into images in [-1, 1]. Any shape, uint8 to float32."""
-    return pixels.float() / 127.5 - 1
-
-
 def load(name: str = "mnist", train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """All images and labels of MNIST or FashionMNIST, downloaded if need be.
 
     name: "mnist" or "fashion". train: the 60,000 training images, or the 10,000 test images.
     Returns images (N, 1, 28, 28), float32 in [-1, 1], and labels (N,), int64.
-    Raises DataError where a file is corrupt or incomplete, or cannot be downloaded.
+    Raises DataError where a file is corrupt or incomplete, Unreachable where it is not here and cannot be downloaded,
+    and UnknownName for any other name.
     """
     if name not in DATASETS:
-        raise DataError(f"There is no data set {name!r}: labdiff has {' and '.join(map(repr, DATASETS))}.")
+        raise UnknownName(f"There is no data set {name!r}: labdiff has {' and '.join(map(repr, DATASETS))}.")
     if str(folder()) == "offline":
         raise Unreachable(f"LABDIFF_DATA=offline, so {DATASETS[name]} is not looked for.")
     from torchvision import datasets
@@ -99,7 +83,7 @@ def digits(n: int | None = None, train: bool = True) -> tuple[torch.Tensor, torc
 
 @functools.cache
 def offline_digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """Digits that ship with the package: drawn by checkpoints/model.ckpt, labelled by checkpoints/judge.ckpt.
+    """Digits that ship with the package: drawn by checkpoints/model.ckpt, labelled by checkpoints/classifier.ckpt.
 
     No image of MNIST is among them. Returns images (N, 1, 28, 28), float32 in [-1, 1], and labels (N,), int64.
     """

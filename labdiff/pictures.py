@@ -2,7 +2,8 @@
 
 A picture has six attributes: its digit, ink, ground, thickness, slant and size. `shapes` measures the strokes of a
 digit and draws them anew with the thickness, slant and size that are asked for, `paint` colours them, `caption` says in
-words what is to be seen, and `read` finds the attributes of any picture, such as one that a network drew.
+words what is to be seen, and `measured` finds the attributes of any picture, such as one that a network drew; all but
+the digit, which labdiff.models.attributes_of reads.
 
 Attributes are the columns of an int64 tensor (N, 6), in the order of ATTRIBUTES; each is a place in its list of values.
 """
@@ -69,15 +70,8 @@ def recoloured(attributes: torch.Tensor, generator: torch.Generator, held_out: b
 
 
 def _held_out_ink(digits: torch.Tensor) -> torch.Tensor:
+    """The one of the six inks that each digit is never seen in while training. (N,) to (N,)."""
     return (5 * digits + 2) % len(COLOURS)
-
-
-def is_held_out(attributes: torch.Tensor) -> torch.Tensor:
-    """Whether training leaves these combinations out: each digit is never seen in one of the six inks.
-
-    attributes: (N, 6). Returns (N,), bool.
-    """
-    return attributes[:, INK] == _held_out_ink(attributes[:, DIGIT])
 
 
 # --- shapes -----------------------------------------------------------------------------------
@@ -106,7 +100,9 @@ def _shape(image: np.ndarray, attributes: Sequence[int], rng: np.random.RandomSt
     return _stroke(skeleton, width)
 
 
-def _moved_skeleton(ink: np.ndarray, shear: float, height: float, side: int, place: tuple = (0.0, 0.0)) -> np.ndarray:
+def _moved_skeleton(
+    ink: np.ndarray, shear: float, height: float, side: int, place: tuple[float, float] = (0.0, 0.0)
+) -> np.ndarray:
     """The middle lines of a digit, sheared and scaled, in the middle of a square.
 
     ink: (H, W) in [0, 1]. shear: of the result, in pixels to the right per pixel down. height: of the lines, in pixels.
@@ -138,7 +134,8 @@ def _moved_skeleton(ink: np.ndarray, shear: float, height: float, side: int, pla
         ]
     )
     moved = warp(ink, AffineTransform(matrix).inverse, output_shape=(FINE * side, FINE * side), order=1)
-    return skeletonize(moved > 0.4)
+    lines: np.ndarray = skeletonize(moved > 0.4)
+    return lines
 
 
 def _shear(ink: np.ndarray) -> float:
@@ -146,7 +143,7 @@ def _shear(ink: np.ndarray) -> float:
     from skimage.measure import moments_central
 
     moments = moments_central(ink, order=2)
-    return moments[1, 1] / max(moments[2, 0], 1e-6)
+    return float(moments[1, 1] / max(moments[2, 0], 1e-6))
 
 
 def _stroke(skeleton: np.ndarray, width: float) -> np.ndarray:
@@ -158,7 +155,8 @@ def _stroke(skeleton: np.ndarray, width: float) -> np.ndarray:
         return np.zeros((side, side))
     far = distance_transform_edt(~skeleton) / FINE
     fine = np.clip(0.5 + FINE * (width / 2 - far), 0, 1)
-    return fine.reshape(side, FINE, side, FINE).mean((1, 3))
+    drawn: np.ndarray = fine.reshape(side, FINE, side, FINE).mean((1, 3))
+    return drawn
 
 
 # --- colours ----------------------------------------------------------------------------------
@@ -174,7 +172,8 @@ def paint(shapes: torch.Tensor, attributes: torch.Tensor, generator: torch.Gener
     jitter = (torch.rand(inks.shape, generator=generator) * 2 - 1) * JITTER["colour"]
     ink, ground = (inks + jitter).clamp(0, 1)[..., None, None]  # (N, 3, 1, 1)
     share = shapes.float()[:, None] / 255  # (N, 1, 32, 32)
-    return (ground + share * (ink - ground)) * 2 - 1  # (N, 3, 32, 32)
+    painted: torch.Tensor = (ground + share * (ink - ground)) * 2 - 1  # (N, 3, 32, 32)
+    return painted
 
 
 # --- captions ---------------------------------------------------------------------------------
@@ -240,16 +239,15 @@ def pictures(
     return painted, captions(attributes, seed), attributes
 
 
-# --- reading a picture ------------------------------------------------------------------------
+# --- measuring a picture ----------------------------------------------------------------------
 
 
-def read(pictures: torch.Tensor, progress: bool = True) -> torch.Tensor:
-    """The attributes of pictures: the digit by the judge, all else measured.
+def measured(pictures: torch.Tensor, progress: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """The attributes of any pictures but the digit, and the digit as MNIST would have it, for a classifier to read.
 
-    pictures: (N, 3, 32, 32) in [-1, 1]. Returns (N, 6), int64.
+    pictures: (N, 3, 32, 32) in [-1, 1]. Returns attributes (N, 6), int64, the digit 0, and digits (N, 1, 28, 28) in
+    [-1, 1], upright, of middle thickness and size.
     """
-    from labdiff.models import classifier as metrics
-
     palette = torch.tensor(list(COLOURS.values()))  # (6, 3)
     x = (pictures.clamp(-1, 1) + 1) / 2  # (N, 3, 32, 32)
     edge = torch.cat([x[:, :, 0], x[:, :, -1], x[:, :, :, 0], x[:, :, :, -1]], 2)  # (N, 3, 128)
@@ -260,10 +258,10 @@ def read(pictures: torch.Tensor, progress: bool = True) -> torch.Tensor:
     ink = (x * inked).sum((2, 3)) / inked.sum((2, 3)).clamp(min=1)  # (N, 3)
     shares = (far / most).clamp(0, 1)  # (N, 32, 32)
     bar = tqdm(shares.numpy(), desc="reading pictures", disable=not progress or len(shares) < 2000, mininterval=1)
-    found, normal = zip(*(_measured(share) for share in bar), strict=True)
-    digit = metrics.look(torch.from_numpy(np.stack(normal))[:, None].float() * 2 - 1)[0].argmax(1)  # (N,)
-    columns = [digit, *(torch.cdist(colour, palette).argmin(1) for colour in (ink, ground))]
-    return torch.cat([torch.stack(columns, 1), torch.tensor(found)], 1)  # (N, 6)
+    found, upright = zip(*(_measured(share) for share in bar), strict=True)
+    colours = [torch.cdist(colour, palette).argmin(1) for colour in (ink, ground)]  # (N,) each
+    attributes = torch.cat([torch.stack([torch.zeros_like(colours[0]), *colours], 1), torch.tensor(found)], 1)
+    return attributes, torch.from_numpy(np.stack(upright))[:, None].float() * 2 - 1
 
 
 def _measured(share: np.ndarray) -> tuple[tuple[int, int, int], np.ndarray]:
@@ -284,16 +282,3 @@ def _measured(share: np.ndarray) -> tuple[tuple[int, int, int], np.ndarray]:
 
 def _nearest(value: float, values: Sequence[float]) -> int:
     return int(np.abs(np.asarray(values) - value).argmin())
-
-
-def legible_shapes(images: torch.Tensor, digits: torch.Tensor, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Shapes with attributes drawn at random, and only those that can be read back; small loops may have closed.
-
-    images: (N, 1, 28, 28) in [-1, 1]. digits: (N,). Returns shapes (M, 32, 32), uint8, and attributes (M, 6).
-    """
-    attributes = random_attributes(digits, torch.Generator().manual_seed(seed))
-    inked = shapes(images, attributes, seed)  # (N, 32, 32)
-    white_on_black = (inked.float() / 127.5 - 1)[:, None].expand(-1, 3, -1, -1)  # (N, 3, 32, 32)
-    same = read(white_on_black) == attributes  # (N, 6)
-    legible = same[:, [DIGIT, THICKNESS, SLANT, SIZE]].all(1)  # (N,)
-    return inked[legible], attributes[legible]

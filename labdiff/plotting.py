@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from labdiff.data import to_pixels
+from labdiff.images import to_pixels
 
 
 def show(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from labdiff import checkpoints, data, measure, train
-from labdiff.checkpoints import CheckpointError
-from labdiff.data import DataError
+from labdiff import data, images, models, schedules
+from labdiff.errors import CheckpointError, DataError, FileError, UnknownName
+from labdiff.models import checkpoint
 from labdiff.reference.lab2_unet import UNet
-from labdiff.reference.lab4_sampling import ddim_timesteps
+from labdiff.reference.lab4_sampling import confident_share, ddim_timesteps
 
 SMALL = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "heads": 2}
 
@@ -21,7 +23,7 @@ def small(tmp_path):
     """A checkpoint of a small U-Net, and the network."""
     network = UNet(**SMALL)
     file = tmp_path / "small.ckpt"
-    train.write(file, network, {"T": 1000}, {}, overwrite=False)
+    checkpoint.save(file, network, {"T": 1000}, {})
     return file, network
 
 
@@ -30,7 +32,7 @@ def small(tmp_path):
 
 def test_a_checkpoint_comes_back_as_it_was_written(small):
     file, network = small
-    found = checkpoints.fit(UNet(**checkpoints.load(file)["config"]), file)
+    found = models.from_checkpoint(UNet, file)
     assert all(
         torch.equal(a, b) for a, b in zip(found.state_dict().values(), network.state_dict().values(), strict=True)
     )
@@ -40,17 +42,17 @@ def test_a_truncated_checkpoint_is_named(small):
     file, _ = small
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(CheckpointError, match=r"small\.ckpt cannot be read as a checkpoint: it is cut off, damaged"):
-        checkpoints.load(file)
+        models.load(file)
 
 
 def test_a_foreign_file_is_named(tmp_path):
     file = tmp_path / "other.ckpt"
     torch.save({"state_dict": {}}, file)
     with pytest.raises(CheckpointError, match="is no checkpoint of labdiff: it lacks weights, config, recipe, figures"):
-        checkpoints.load(file)
+        models.load(file)
     file.write_text("not even torch")
     with pytest.raises(CheckpointError, match="cannot be read"):
-        checkpoints.load(file)
+        models.load(file)
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
@@ -61,15 +63,15 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     file = tmp_path / "evil.ckpt"
     torch.save({"weights": Payload()}, file)
     with pytest.raises(CheckpointError, match="cannot be read"):
-        checkpoints.load(file)
+        models.load(file)
     assert not (tmp_path / "was_here").exists()
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"There is no checkpoint .*nowhere\.ckpt"):
-        checkpoints.load(tmp_path / "nowhere.ckpt")
-    with pytest.raises(CheckpointError, match=r"No checkpoint called 'modle' ships with labdiff; there are .*model"):
-        checkpoints.load("modle")
+        models.load(tmp_path / "nowhere.ckpt")
+    with pytest.raises(UnknownName, match=r"No checkpoint called 'modle' ships with labdiff; there are .*model"):
+        models.load("modle")
 
 
 def test_a_network_that_does_not_fit_learns_which_parameter_and_which_shape(small):
@@ -77,23 +79,23 @@ def test_a_network_that_does_not_fit_learns_which_parameter_and_which_shape(smal
     with pytest.raises(
         CheckpointError, match=r"linear1.weight has the shape \(64, 16\) in your network and \(32, 8\) in the"
     ):
-        checkpoints.fit(UNet(**{**SMALL, "channels": 16}), file)
+        models.load_weights(UNet(**{**SMALL, "channels": 16}), file)
     with pytest.raises(
         CheckpointError,
         match=r"Your network has no parameter time_mlp\S+, which the checkpoint holds\. Did you mean weight\?$",
     ):
-        checkpoints.fit(torch.nn.Linear(2, 2), file)
+        models.load_weights(torch.nn.Linear(2, 2), file)
     network = UNet(**SMALL)
     network.extra = torch.nn.Parameter(torch.zeros(1))
     with pytest.raises(CheckpointError, match="Your network has a parameter extra that the checkpoint does not hold"):
-        checkpoints.fit(network, file)
+        models.load_weights(network, file)
 
 
 def test_a_shipped_file_is_never_overwritten_unless_told(small):
     file, network = small
     before = file.read_bytes()
     with pytest.raises(CheckpointError, match="exists already: choose another name, or say --overwrite"):
-        train.write(file, network, {}, {}, overwrite=False)
+        checkpoint.save(file, network, {}, {})
     assert file.read_bytes() == before
 
 
@@ -106,52 +108,73 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(small, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", dies_half_way)
-    with pytest.raises(OSError):
-        train.write(file, network, {}, {}, overwrite=True)
+    with pytest.raises(FileError):
+        checkpoint.save(file, network, {}, {}, overwrite=True)
     assert file.read_bytes() == before
+    assert [each.name for each in file.parent.iterdir()] == [file.name]
 
 
 # --- the shipped checkpoints ------------------------------------------------------------------
 
 
-def test_the_shipped_model_draws_digits_that_the_judge_reads():
-    from labdiff import metrics
-    from labdiff.reference.lab4_sampling import confident_share
+def test_the_front_of_models_needs_no_answer_of_a_lab():
+    code = "import sys, labdiff.models, labdiff.schedules; print([n for n in sys.modules if n.startswith('labdiff.reference.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"
 
+
+def test_where_answers_are_missing_digits_come_that_were_drawn_beforehand(monkeypatch):
+    monkeypatch.setitem(sys.modules, "labdiff.models.sampling", None)
+    drawn = models.draw(40, seed=3)
+    known, _ = data.offline_digits()
+    assert drawn.shape == (40, 1, 28, 28)
+    assert all((known == each).flatten(1).all(1).any() for each in drawn)
+    assert torch.equal(drawn, models.draw(40, seed=3)) and not torch.equal(drawn, models.draw(40, seed=4))
+
+
+@pytest.mark.parametrize("name", ["unet", "guided_unet", "autoencoder", "text_to_image", "digit_classifier"])
+def test_each_shipped_network_is_on_the_cpu_and_evaluates(name):
+    network = getattr(models, name)()
+    assert network is getattr(models, name)()
+    assert not network.training
+    assert {each.device.type for each in network.parameters()} == {"cpu"}
+
+
+def test_the_shipped_model_draws_digits_that_the_classifier_reads():
     drawn = 256
-    probabilities, _ = metrics.look(checkpoints.draw(drawn, steps=20))
-    measured = checkpoints.load("model")["figures"]["20"]["confident"]  # on 10,000 digits
+    probabilities, _ = models.classify(models.draw(drawn, steps=20))
+    measured = models.load("model")["figures"]["20"]["confident"]  # on 10,000 digits
     assert confident_share(probabilities.log()) > measured - 4 * (measured * (1 - measured) / drawn) ** 0.5
     assert len(probabilities.argmax(1).unique()) == 10
 
 
 @pytest.mark.parametrize("steps", [10, 20, 36, 50])
 def test_timesteps_are_evenly_spaced_in_a_power_of_t(steps):
-    assert measure.spaced_timesteps(steps) == ddim_timesteps(1000, steps)
+    assert schedules.spaced_timesteps(steps) == ddim_timesteps(1000, steps)
     for power in (0.5, 0.8):
-        spaced = measure.spaced_timesteps(steps, power)
+        spaced = schedules.spaced_timesteps(steps, power)
         assert (len(spaced), spaced[0], spaced[-1]) == (steps, 999, 0)
         even = [(t / 999) ** (1 / power) for t in spaced]
         assert even == pytest.approx(torch.linspace(1, 0, steps).tolist(), abs=2e-3)
 
 
 def test_timesteps_that_fall_together_are_visited_once():
-    assert measure.spaced_timesteps(50, power=4.0)[-2:] == [1, 0]
+    assert schedules.spaced_timesteps(50, power=4.0)[-2:] == [1, 0]
 
 
 def test_the_shipped_checkpoints_hold_their_recipe_and_measured_figures():
-    model, judge = checkpoints.load("model"), checkpoints.load("judge")
+    model, classifier = models.load("model"), models.load("classifier")
     assert sum(value.numel() for value in model["weights"].values()) <= 3_000_000
     assert model["figures"]["50"]["times_floor"] > 0
-    assert judge["figures"]["test_accuracy"] >= 0.994
+    assert classifier["figures"]["test_accuracy"] >= 0.994
 
 
 @pytest.mark.mnist
-def test_the_judge_reads_the_test_images_as_well_as_its_card_says():
-    from labdiff import metrics
+def test_the_classifier_reads_the_test_images_as_well_as_its_card_says():
+    from labdiff.models.evaluation import evaluate_classifier
 
-    found = measure.measure_judge(metrics.judge())["test_accuracy"]
-    assert found == pytest.approx(checkpoints.load("judge")["figures"]["test_accuracy"], abs=2e-4)
+    found = evaluate_classifier(models.digit_classifier())["test_accuracy"]
+    assert found == pytest.approx(models.load("classifier")["figures"]["test_accuracy"], abs=2e-4)
 
 
 # --- data -------------------------------------------------------------------------------------
@@ -159,11 +182,11 @@ def test_the_judge_reads_the_test_images_as_well_as_its_card_says():
 
 def test_offline_digits_serve_where_nothing_else_does_and_say_so(monkeypatch, capsys):
     monkeypatch.setenv("LABDIFF_DATA", "offline")
-    images, labels = data.digits(100)
+    x, labels = data.digits(100)
     assert "offline digits" in capsys.readouterr().out
-    assert images.shape == (100, 1, 28, 28)
-    assert images.min() >= -1
-    assert images.max() <= 1
+    assert x.shape == (100, 1, 28, 28)
+    assert x.min() >= -1
+    assert x.max() <= 1
     assert set(labels.tolist()) == set(range(10))
 
 
@@ -199,11 +222,11 @@ def test_a_partial_or_corrupt_download_is_named(monkeypatch, tmp_path, harm, mes
 
 
 def test_an_unknown_data_set_is_named():
-    with pytest.raises(DataError, match="There is no data set 'cifar': labdiff has 'mnist' and 'fashion'"):
+    with pytest.raises(UnknownName, match="There is no data set 'cifar': labdiff has 'mnist' and 'fashion'"):
         data.load("cifar")
 
 
 def test_pixels_do_not_wrap_around():
-    assert data.to_pixels(torch.tensor([-1.5, -1.0, 0.0, 1.0, 1.5])).tolist() == [0, 0, 128, 255, 255]
+    assert images.to_pixels(torch.tensor([-1.5, -1.0, 0.0, 1.0, 1.5])).tolist() == [0, 0, 128, 255, 255]
     pixels = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(data.to_pixels(data.from_pixels(pixels)), pixels)
+    assert torch.equal(images.to_pixels(images.from_pixels(pixels)), pixels)

@@ -15,9 +15,9 @@ import torch
 from PIL import Image, PngImagePlugin
 from tqdm import tqdm
 
-from labdiff import data
-from labdiff.models import checkpoint as checkpoints
-from labdiff.models import classifier as metrics
+from labdiff import data, files, models
+from labdiff.images import tiled, to_pixels
+from labdiff.schedules import alphas_cumprod, spaced_timesteps
 
 KEY = "drawn-from"
 SHOWN = (999, 800, 650, 500, 350, 200, 100, 0)
@@ -25,20 +25,18 @@ SHOWN = (999, 800, 650, 500, 350, 200, 100, 0)
 
 def digits() -> torch.Tensor:
     """64 digits, 16 to a line."""
-    return _tile(checkpoints.draw(64, steps=20, seed=0), 16)
+    return _twice(models.draw(64, steps=20, seed=0), 16)
 
 
 def process() -> torch.Tensor:
     """Eight digits on their way from noise, a line each: x_t at falling t, then the digit."""
-    from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
-    from labdiff.reference.lab4_sampling import ddim_sigma, ddim_step, ddim_timesteps, make_denoiser
+    from labdiff.reference.lab4_sampling import ddim_sigma, ddim_step, make_denoiser
 
-    T = checkpoints.load("model")["recipe"]["T"]
-    abar = torch.cat([compute_alphas_cumprod(cosine_betas(T)), torch.ones(1)])  # the last is for t = -1, no noise
-    denoise = make_denoiser(checkpoints.model(), abar[:-1])
+    abar = torch.cat([alphas_cumprod(), torch.ones(1)])  # the last is for t = -1, no noise
+    denoise = make_denoiser(models.unet(), abar[:-1])
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(8, 1, 28, 28, generator=generator)  # (B, 1, 28, 28)
-    timesteps = [*ddim_timesteps(T, 50), -1]
+    timesteps = [*spaced_timesteps(50), -1]
     kept, wanted = [], list(SHOWN)
     with torch.inference_mode():
         for t, previous in itertools.pairwise(timesteps):
@@ -49,13 +47,12 @@ def process() -> torch.Tensor:
             pair = [abar[i].expand(shape) for i in (t, previous)]
             noise = torch.randn(x.shape, generator=generator)  # (B, 1, 28, 28)
             x = ddim_step(x, denoise(x, t), *pair, ddim_sigma(*pair, 1.0), noise)
-    return _tile(torch.stack([*kept, x], 1).flatten(0, 1), len(kept) + 1)
+    return _twice(torch.stack([*kept, x], 1).flatten(0, 1), len(kept) + 1)
 
 
 def prompts() -> torch.Tensor:
     """A picture for each of twelve prompts, with the prompt below it."""
-    from labdiff.models.evaluation import sample_prompts
-    from labdiff.reference.lab6_text_to_image import Autoencoder, TextToImage
+    from labdiff.models.sampling import sample_prompts
 
     texts = (
         "a bold red seven leaning left on blue",
@@ -71,36 +68,29 @@ def prompts() -> torch.Tensor:
         "the three in red on white, thick leaning right",
         "a large green 0 on yellow",
     )
-    coder, network = (
-        checkpoints.fit(kind(**checkpoints.load(name)["config"]), name)
-        for kind, name in ((Autoencoder, "autoencoder"), (TextToImage, "text_to_image"))
-    )
-    return _with_texts(sample_prompts(network, coder, texts, steps=20, seed=1), texts)
+    drawn = sample_prompts(models.text_to_image(), models.autoencoder(), texts, seed=1)
+    return _with_texts(drawn, texts)
 
 
 def edit() -> torch.Tensor:
     """A scribble as it becomes a three, by strength; and digits whose lower half was hidden, before and after."""
     from labdiff.canvas import DEFAULT, from_strokes
-    from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
-    from labdiff.reference.lab4_sampling import ddim_timesteps
-    from labdiff.reference.lab5_guidance import GuidedUNet, make_guided_denoiser
+    from labdiff.reference.lab5_guidance import make_guided_denoiser
     from labdiff.reference.lab7_editing import repaint, sdedit
 
-    network = checkpoints.fit(GuidedUNet(**checkpoints.load("guided")["config"]), "guided")
-    alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000))
-    timesteps = ddim_timesteps(1000, 50)
+    network, abar, timesteps = models.guided_unet(), alphas_cumprod(), spaced_timesteps(50)
     scribble = from_strokes(DEFAULT)  # (1, 1, 28, 28)
-    three = make_guided_denoiser(network, alphas_cumprod, torch.tensor([3]), 3.0)
+    three = make_guided_denoiser(network, abar, torch.tensor([3]), 3.0)
     whole, labels = (part[:11] for part in data.offline_digits())  # (B, 1, 28, 28) and (B,)
     upper = torch.zeros(1, 1, 28, 28)
     upper[:, :, :14] = 1
-    told = make_guided_denoiser(network, alphas_cumprod, labels)
+    told = make_guided_denoiser(network, abar, labels)
     with torch.inference_mode():
         generator = torch.Generator().manual_seed(1)
         strengths = [0.1 * i for i in range(1, 11)]
-        edits = [sdedit(three, scribble, timesteps, s, alphas_cumprod, 1.0, generator) for s in strengths]
-        filled = repaint(told, whole, upper, timesteps, alphas_cumprod, 2, 1.0, generator)
-    return _tile(torch.cat([scribble, *edits, upper * (whole + 1) - 1, filled]), len(whole))
+        edits = [sdedit(three, scribble, timesteps, s, abar, 1.0, generator) for s in strengths]
+        filled = repaint(told, whole, upper, timesteps, abar, 2, 1.0, generator)
+    return _twice(torch.cat([scribble, *edits, upper * (whole + 1) - 1, filled]), len(whole))
 
 
 # what is drawn, and from which checkpoints
@@ -116,7 +106,7 @@ def source_hash(draw: Callable[..., Any], names: tuple[str, ...] = ("model",)) -
     """A hash of what something is drawn from: the code that draws it and the weights of the checkpoints."""
     made_from = hashlib.sha256(inspect.getsource(draw).encode())
     for checkpoint in names:
-        for name, value in sorted(checkpoints.load(checkpoint)["weights"].items()):
+        for name, value in sorted(models.load(checkpoint)["weights"].items()):
             made_from.update(name.encode() + value.numpy().tobytes())
     return made_from.hexdigest()
 
@@ -130,11 +120,12 @@ def is_fresh(file: Path) -> bool:
 
 
 def save(file: Path) -> None:
-    """Draw a picture of FIGURES, and note in it what it was made from."""
+    """Draw a picture of FIGURES, and note in it what it was made from. Raises FileError."""
     about = PngImagePlugin.PngInfo()
     about.add_text(KEY, source_hash(*FIGURES[file.name]))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(FIGURES[file.name][0]().numpy()).save(file, pnginfo=about)
+    picture = Image.fromarray(FIGURES[file.name][0]().numpy())
+    with files.writing(file) as temporary:
+        picture.save(temporary, format="PNG", pnginfo=about)
 
 
 def offline_digits_are_fresh(file: Path) -> bool:
@@ -146,28 +137,27 @@ def offline_digits_are_fresh(file: Path) -> bool:
 
 
 def save_offline_digits(file: Path, n: int = 10_000, batch: int = 500) -> None:
-    """Draw n digits that the judge reads with confidence over 0.9, and write them with its labels."""
+    """Draw n digits that the classifier reads with confidence over 0.9, and write them with its labels."""
     images, labels, seed = [], [], 0
     with tqdm(total=n, desc="drawing offline digits") as bar:
         while bar.n < n:
-            drawn = checkpoints.draw(batch, steps=20, seed=1000 + seed)  # (batch, 1, 28, 28)
+            drawn = models.draw(batch, steps=20, seed=1000 + seed)  # (batch, 1, 28, 28)
             seed += 1
-            confidence, label = metrics.look(drawn)[0].max(1)
+            confidence, label = models.classify(drawn)[0].max(1)
             sure = (confidence > 0.9).nonzero().flatten()[: n - bar.n]
-            images.append(data.to_pixels(drawn[sure, 0]))
+            images.append(to_pixels(drawn[sure, 0]))
             labels.append(label[sure].to(torch.uint8))
             bar.update(len(sure))
     drawn_from = np.array(source_hash(save_offline_digits))
-    np.savez_compressed(file, images=torch.cat(images).numpy(), labels=torch.cat(labels).numpy(), drawn_from=drawn_from)
+    with files.writing(file) as temporary, open(temporary, "wb") as stored:
+        np.savez_compressed(
+            stored, images=torch.cat(images).numpy(), labels=torch.cat(labels).numpy(), drawn_from=drawn_from
+        )
 
 
-def _tile(images: torch.Tensor, columns: int) -> torch.Tensor:
-    """Images (N, C, H, W) in [-1, 1] side by side, twice enlarged, as pixels (H', W') or (H', W', 3)."""
-    from torchvision.utils import make_grid
-
-    grid = make_grid(images, nrow=columns, padding=2, pad_value=-1)  # (3, H, W)
-    pixels = data.to_pixels(grid).repeat_interleave(2, 1).repeat_interleave(2, 2)  # (3, H', W')
-    return pixels[0] if images.shape[1] == 1 else pixels.permute(1, 2, 0).contiguous()
+def _twice(images: torch.Tensor, columns: int) -> torch.Tensor:
+    """Grey images (N, 1, H, W) in [-1, 1] side by side, twice enlarged, as pixels (H', W')."""
+    return tiled(images, columns)[..., 0].repeat_interleave(2, 0).repeat_interleave(2, 1)
 
 
 def _with_texts(images: torch.Tensor, texts: Sequence[str], columns: int = 6) -> torch.Tensor:
@@ -180,7 +170,7 @@ def _with_texts(images: torch.Tensor, texts: Sequence[str], columns: int = 6) ->
     canvas = FigureCanvasAgg(figure)
     for i, (image, text) in enumerate(zip(images, texts, strict=True)):
         axis = figure.add_subplot(lines, columns, i + 1)
-        axis.imshow(data.to_pixels(image).permute(1, 2, 0))
+        axis.imshow(to_pixels(image).permute(1, 2, 0))
         axis.set(xticks=[], yticks=[])
         axis.set_xlabel(textwrap.fill(text, 18), fontsize=6.5)
     canvas.draw()

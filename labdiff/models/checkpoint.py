@@ -1,4 +1,4 @@
-"""The checkpoints that ship with the labs: reading, writing, and drawing digits from them.
+"""Checkpoints: finding, reading and writing them.
 
 A checkpoint is one file, read with weights_only=True, that holds `weights` (a state
 dictionary), `config` (what the network is built with), `recipe` (how it was trained) and
@@ -7,63 +7,68 @@ dictionary), `config` (what the network is built with), `recipe` (how it was tra
 
 from __future__ import annotations
 
-import copy
-import functools
 import os
 import pickle
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
-PLACES = (Path(__file__).parents[1] / "shipped", Path(__file__).parents[2] / "checkpoints")
+from labdiff import files
+from labdiff.errors import CheckpointError, UnknownName
+from labdiff.exercises.names import nearest
+
 PARTS = ("weights", "config", "recipe", "figures")
 
-
-class CheckpointError(Exception):
-    """A checkpoint cannot be used; the message says why and what to do."""
+Network = TypeVar("Network", bound=nn.Module)
 
 
-def path(name: str) -> Path:
-    """Where a shipped checkpoint lies, by its name ("model", "judge"), or the path itself.
+def find(name: str | Path) -> Path:
+    """Where a shipped checkpoint lies, by its name ("model", "classifier"), or the path itself.
 
-    Raises CheckpointError where there is none.
+    Raises UnknownName where none of that name ships, and CheckpointError where there is none at that path.
     """
     if os.sep in str(name) or str(name).endswith(".ckpt"):
         file = Path(name)
         if not file.exists():
             raise CheckpointError(f"There is no checkpoint {file}: check the path, or make one with `labdiff train`.")
         return file
-    for place in PLACES:
-        if (place / f"{name}.ckpt").exists():
-            return place / f"{name}.ckpt"
-    shipped = sorted({file.stem for place in PLACES for file in place.glob("*.ckpt")})
-    raise CheckpointError(
-        f"No checkpoint called {name!r} ships with labdiff; there are {', '.join(shipped) or 'none'}."
-    )
+    file = files.CHECKPOINTS / f"{name}.ckpt"
+    if file.exists():
+        return file
+    shipped = sorted(each.stem for each in files.CHECKPOINTS.glob("*.ckpt"))
+    raise UnknownName(f"No checkpoint called {name!r} ships with labdiff; there are {', '.join(shipped) or 'none'}.")
 
 
-def load(name: str | Path = "model") -> dict[str, Any]:
+def load(name: str | Path) -> dict[str, Any]:
     """Read a checkpoint by name or path, on the CPU, without running any code in it.
 
     Returns the dictionary of `weights`, `config`, `recipe` and `figures`.
-    Raises CheckpointError where the file is missing, cut off, or not a checkpoint of labdiff.
+    Raises CheckpointError where the file is missing, cut off, or not a checkpoint of labdiff, else as `find`.
     """
-    file = path(str(name))
+    cure = "Fetch it again, or train one with `labdiff train`."
+    return read_parts(find(name), "checkpoint", PARTS, cure)
+
+
+def read_parts(file: Path, kind: str, parts: Collection[str], cure: str) -> dict[str, Any]:
+    """A dictionary that torch.save wrote, on the CPU, without running any code in it.
+
+    kind: what the file should be. parts: what it must hold. cure: what to do where it does not, a sentence.
+    Raises CheckpointError where the file cannot be read, or lacks a part.
+    """
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, LookupError, TypeError) as error:
         raise CheckpointError(
-            f"{file} cannot be read as a checkpoint: it is cut off, damaged, or made by another program. "
-            f"Fetch it again, or train one with `labdiff train`."
+            f"{file} cannot be read as a {kind}: it is cut off, damaged, or made by another program. {cure}"
         ) from error
-    if not isinstance(found, dict) or any(part not in found for part in PARTS):
-        raise CheckpointError(f"{file} is no checkpoint of labdiff: it lacks {_lacking(found)}.")
-    return found
-
-
-def _lacking(found: Any) -> str:
-    return ", ".join(part for part in PARTS if not isinstance(found, dict) or part not in found)
+    lacking = [part for part in parts if not isinstance(found, dict) or part not in found]
+    if lacking:
+        raise CheckpointError(f"{file} is no {kind} of labdiff: it lacks {', '.join(lacking)}. {cure}")
+    whole: dict[str, Any] = found
+    return whole
 
 
 def refuse_to_overwrite(file: Path, overwrite: bool) -> None:
@@ -72,29 +77,41 @@ def refuse_to_overwrite(file: Path, overwrite: bool) -> None:
         raise CheckpointError(f"{file} exists already: choose another name, or say --overwrite.")
 
 
-def save(file: Path, checkpoint: dict[str, Any], overwrite: bool = False) -> None:
-    """Write a checkpoint whole or not at all.
+def save(
+    file: Path, network: nn.Module, recipe: dict[str, Any], figures: dict[str, Any], overwrite: bool = False
+) -> None:
+    """Write a network, whose arguments are its `config`, as a checkpoint; whole or not at all.
 
-    Raises CheckpointError where the file exists and `overwrite` is false.
+    Raises CheckpointError where the file exists and `overwrite` is false, and FileError where it cannot be written.
     """
     refuse_to_overwrite(file, overwrite)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".partial")
-    torch.save(checkpoint, temporary)
-    os.replace(temporary, file)
+    weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    with files.writing(file) as temporary:
+        torch.save({"weights": weights, "config": network.config, "recipe": recipe, "figures": figures}, temporary)
 
 
-def fit(network: torch.nn.Module, name: str | Path = "model") -> torch.nn.Module:
+def load_weights(network: Network, name: str | Path) -> Network:
     """Load a checkpoint's weights into a network, such as your own U-Net.
 
     Returns the network, in evaluation mode. Raises CheckpointError and names the first
     parameter that is missing, unknown or of another shape.
     """
     weights = load(name)["weights"]
+    check_weights(network, weights)
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def check_weights(network: nn.Module, weights: Any) -> None:
+    """Raise CheckpointError where weights of a file are not those of a network; it names the first that differs."""
     own = network.state_dict()
+    if not isinstance(weights, Mapping) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise CheckpointError("The checkpoint's weights are no tensors with names.")
     for key, value in weights.items():
         if key not in own:
-            raise CheckpointError(f"Your network has no parameter {key}, which the checkpoint holds. {_near(key, own)}")
+            raise CheckpointError(
+                f"Your network has no parameter {key}, which the checkpoint holds. {nearest(key, own)}"
+            )
         if own[key].shape != value.shape:
             raise CheckpointError(
                 f"The parameter {key} has the shape {tuple(own[key].shape)} in your network "
@@ -103,47 +120,11 @@ def fit(network: torch.nn.Module, name: str | Path = "model") -> torch.nn.Module
     extra = [key for key in own if key not in weights]
     if extra:
         raise CheckpointError(f"Your network has a parameter {extra[0]} that the checkpoint does not hold.")
-    network.load_state_dict(weights)
-    return network.eval()
 
 
-def _near(key: str, own: dict[str, Any]) -> str:
-    from labdiff.exercises.names import nearest
+def from_checkpoint(kind: Callable[..., Network], name: str | Path) -> Network:
+    """The network of a checkpoint: built with its config, filled with its weights, in evaluation mode.
 
-    return nearest(key, own)
-
-
-@functools.cache
-def model() -> torch.nn.Module:
-    """Lab 2's U-Net with the weights of checkpoints/model.ckpt, on the CPU, in evaluation mode."""
-    from labdiff.reference.lab2_unet import UNet
-
-    return fit(UNet(**load("model")["config"]), "model")
-
-
-@functools.cache
-def _model_for_drawing() -> torch.nn.Module:
-    """The same network in channels_last, and in bfloat16 where this machine is faster with it."""
-    from labdiff.reference.lab3_training import MixedPrecision, bfloat16_is_faster
-
-    network = copy.deepcopy(model()).to(memory_format=torch.channels_last)
-    few = torch.zeros(16, 1, 28, 28).to(memory_format=torch.channels_last)
-    return MixedPrecision(network, bfloat16_is_faster(network, few, torch.zeros(16, dtype=torch.int64)))
-
-
-def draw(n: int, steps: int = 20, eta: float = 1.0, seed: int = 0, size: int = 28) -> torch.Tensor:
-    """Draw digits from checkpoints/model.ckpt by DDIM (Song, Meng and Ermon 2021).
-
-    n: how many. steps: calls of the network. eta: how much fresh noise each step adds, from 0 to 1; with this
-    checkpoint 1 draws the better digits. Returns (n, 1, size, size), float32 in [-1, 1].
+    kind: the network's class, such as your own U-Net. Raises CheckpointError as `load` and `load_weights` do.
     """
-    from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
-    from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps, make_denoiser
-
-    T = load("model")["recipe"]["T"]
-    alphas_cumprod = compute_alphas_cumprod(cosine_betas(T))
-    generator = torch.Generator().manual_seed(seed)
-    x_T = torch.randn(n, 1, size, size, generator=generator)
-    denoise = make_denoiser(_model_for_drawing(), alphas_cumprod)
-    with torch.inference_mode():
-        return ddim_sample(denoise, x_T, ddim_timesteps(T, steps), alphas_cumprod, eta, generator)
+    return load_weights(kind(**load(name)["config"]), name)

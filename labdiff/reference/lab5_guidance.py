@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from labdiff import checkpoints
-from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas, extract, q_sample
+from labdiff import models, schedules
+from labdiff.reference.lab1_forward import extract, q_sample
 from labdiff.reference.lab2_unet import Stage, UNet
 from labdiff.reference.lab3_training import (
     bfloat16_is_faster,
@@ -79,7 +79,7 @@ def guided_loss(model, x_0, y, t, eps, alphas_cumprod):
 def share_as_asked(probabilities, y):
     """The share of images in which the judge reads what was asked for.
 
-    probabilities: (N, K), of the K classes, as metrics.look returns them. y: (N,), int64, what was asked for.
+    probabilities: (N, K), of the K classes, as models.classify returns them. y: (N,), int64, what was asked for.
     Returns a number from 0 to 1.
     """
     return (probabilities.argmax(dim=1) == y).float().mean().item()
@@ -95,7 +95,7 @@ def teach_labels(network, images, labels, steps, batch=64, peak=1e-3, drop=0.1, 
     Returns the averaged network, in evaluation mode.
     """
     device = next(network.parameters()).device
-    alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000)).to(device)  # (T,)
+    alphas_cumprod = schedules.alphas_cumprod().to(device)  # (T,)
     network = network.to(memory_format=torch.channels_last).train()
     ema = copy.deepcopy(network).requires_grad_(False).eval()
     vectors = network.label.weight  # (classes + 1, 4 channels)
@@ -104,7 +104,7 @@ def teach_labels(network, images, labels, steps, batch=64, peak=1e-3, drop=0.1, 
     optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.99), weight_decay=0.01)
     generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device sees the same batches
     few = images[:batch].to(device)
-    unet = checkpoints.model().to(device)
+    unet = models.unet().to(device)
     faster = bfloat16_is_faster(unet, few, torch.zeros(len(few), dtype=torch.int64, device=device))
     unet.cpu()
     warmup = max(1, min(20, steps // 10))

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from labdiff import pictures
-from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas, extract, q_sample
+from labdiff import models, pictures, schedules
+from labdiff.reference.lab1_forward import extract, q_sample
 from labdiff.reference.lab2_unet import Downsample, Stage, UNet, Upsample, attention
 from labdiff.reference.lab3_training import v_target, x0_from_v
 from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps
@@ -355,7 +355,7 @@ def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, eta=1.
     Returns (n, 3, 32, 32) in [-1, 1], on the CPU.
     """
     where = coder.scale.device
-    alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000))  # (1000,)
+    alphas_cumprod = schedules.alphas_cumprod()  # (1000,)
     tokens = torch.tensor([tokenise(text) for text in prompts], device=where)  # (n, L)
     negatives = [negative] if isinstance(negative, str) else negative
     away = torch.tensor([tokenise(text) for text in negatives], device=where)  # (1, L) or (n, L)
@@ -374,7 +374,7 @@ def obeyed(drawn, asked):
 
     drawn: (N, 3, 32, 32). asked: (N, 6). Returns a dictionary of numbers from 0 to 1.
     """
-    right = pictures.read(drawn, progress=False) == asked  # (N, 6)
+    right = models.attributes_of(drawn, progress=False) == asked  # (N, 6)
     shares = dict(zip(pictures.ATTRIBUTES, right.float().mean(0).tolist(), strict=True))
     return shares | {"all": right[:, : pictures.SIZE].all(1).float().mean().item()}
 

@@ -20,8 +20,8 @@ import math
 import torch
 
 from labdiff import check, hint, when_done
-from labdiff.checkpoints import draw
 from labdiff.data import digits
+from labdiff.models import draw
 from labdiff.plotting import curves, explore, rows, show
 
 # %% [markdown]

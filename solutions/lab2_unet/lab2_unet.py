@@ -22,11 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from labdiff import check, hint, when_done
-from labdiff.checkpoints import fit
+from labdiff import check, hint, models, schedules, when_done
 from labdiff.data import digits
 from labdiff.plotting import curves, explore, rows, show
-from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas, q_sample
+from labdiff.reference.lab1_forward import q_sample
 
 # %% [markdown]
 # ## What the network must do
@@ -697,8 +696,8 @@ with when_done():
 
 # %%
 with when_done():
-    abar = compute_alphas_cumprod(cosine_betas(1000))  # (1000,)
-    model = fit(UNet(), "model")
+    abar = schedules.alphas_cumprod()  # (1000,)
+    model = models.load_weights(UNet(), "model")
 
     def denoise(x_t, t, told=None):
         """The clean image that the network sees in x_t. told: the timestep that it is told, t unless given."""

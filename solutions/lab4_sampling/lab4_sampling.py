@@ -19,7 +19,7 @@ import time
 
 import torch
 
-from labdiff import being_graded, check, checkpoints, hint, metrics, when_done
+from labdiff import being_graded, check, hint, models, when_done
 from labdiff.data import digits
 from labdiff.plotting import curves, explore, rows, show
 from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas, extract, posterior_mean, q_sample
@@ -58,7 +58,7 @@ def make_denoiser(model, alphas_cumprod):
 T = 1000
 betas = cosine_betas(T)  # (T,)
 alphas_cumprod = compute_alphas_cumprod(betas)  # (T,)
-denoise = make_denoiser(checkpoints.model(), alphas_cumprod)
+denoise = make_denoiser(models.unet(), alphas_cumprod)
 
 real, labels = digits(4000, train=False)
 stops = [50, 200, 400, 600, 750, 900, 999]
@@ -507,9 +507,9 @@ with when_done(), torch.inference_mode():
 # %% [markdown]
 # ## How good are they?
 #
-# Looking at eight digits will not tell 20 steps from 50. We need figures. `metrics.judge()` is a small classifier of
-# MNIST that was trained on real digits. `metrics.look(images)` returns what it sees: the probabilities of the ten
-# classes, and for each image the 128 features of its last layer.
+# Looking at eight digits will not tell 20 steps from 50. We need figures, and somebody who looks. The **judge** is a
+# small classifier of MNIST that was trained on real digits, `models.digit_classifier()`. `models.classify(images)`
+# returns what it sees: the probabilities of the ten classes, and for each image the 128 features of its last layer.
 #
 # **The first figure** asks: is it a digit at all? The judge is sure of nearly every real one. So count the share of
 # images whose largest probability exceeds 0.9.
@@ -573,12 +573,12 @@ def frechet_distance(features_a, features_b):
 
 # %%
 half = len(real) // 2
-_, real_features = metrics.look(real[:half])  # (M, 128)
+_, real_features = models.classify(real[:half])  # (M, 128)
 
 
 def measure(images):
     """The FID against the real digits and the confident share of some images."""
-    probabilities, features = metrics.look(images)
+    probabilities, features = models.classify(images)
     # the logarithm of probabilities is a set of logits for them
     return frechet_distance(features, real_features), confident_share(probabilities.log())
 
@@ -608,7 +608,7 @@ with when_done():
 
 # %%
 with when_done():
-    _, other_features = metrics.look(real[half:])
+    _, other_features = models.classify(real[half:])
     sizes = [n for n in (64, 128, 256, 512, 1024, 2048) if n < half] + [half]
     found = {"real against real": [frechet_distance(other_features[:n], real_features) for n in sizes]}
     curves(found, x=sizes, xlabel="number of images", ylabel="FID", title="The FID of perfect digits is not 0")
@@ -757,7 +757,7 @@ def slerp(a, b, w):
 with when_done(), torch.inference_mode():
     few = ddim_timesteps(T, 20)
     x_T = torch.randn(48, 1, 28, 28, generator=torch.Generator().manual_seed(8))
-    sure, classes = metrics.look(ddim_sample(denoise, x_T, few, alphas_cumprod))[0].max(dim=1)
+    sure, classes = models.classify(ddim_sample(denoise, x_T, few, alphas_cumprod))[0].max(dim=1)
     surest = {digit: torch.where(classes == digit, sure, 0).argmax().item() for digit in classes.unique().tolist()}
     chosen = {digit: x_T[[i]] for digit, i in surest.items()}
     ws = [i / 8 for i in range(9)]

@@ -24,10 +24,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from labdiff import being_graded, check, checkpoints, hint, metrics, when_done
+from labdiff import being_graded, check, hint, models, schedules, when_done
 from labdiff.data import digits
 from labdiff.plotting import curves, explore, rows, show
-from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas, extract, q_sample
+from labdiff.reference.lab1_forward import extract, q_sample
 from labdiff.reference.lab2_unet import Stage, UNet
 from labdiff.reference.lab3_training import (
     bfloat16_is_faster,
@@ -46,9 +46,9 @@ from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps, frechet
 
 # %%
 T = 1000
-alphas_cumprod = compute_alphas_cumprod(cosine_betas(T))  # (T,)
-unasked = checkpoints.draw(20, seed=2)
-read = metrics.look(unasked)[0].argmax(dim=1)
+alphas_cumprod = schedules.alphas_cumprod(T)  # (T,)
+unasked = models.draw(20, seed=2)
+read = models.classify(unasked)[0].argmax(dim=1)
 show(unasked, columns=10, titles=[str(digit) for digit in read.tolist()])
 
 # %% [markdown]
@@ -122,7 +122,7 @@ class GuidedUNet(UNet):
 # %%
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 images, labels = digits()
-known = checkpoints.load("model")
+known = models.load("model")
 
 
 def fresh_network():
@@ -136,7 +136,7 @@ with when_done(), torch.inference_mode():
     network, missing = fresh_network()
     x_t = torch.randn(5, 1, 28, 28, generator=torch.Generator().manual_seed(0)).to(device)
     t = torch.tensor([0, 200, 500, 800, 999], device=device)
-    old = checkpoints.model()(x_t.cpu(), t.cpu())
+    old = models.unet()(x_t.cpu(), t.cpu())
     gaps = [(network(x_t, t, torch.full_like(t, y)).cpu() - old).abs().max().item() for y in (0, 7, 10)]
     print(f"not in the checkpoint: {', '.join(missing)}")
     print("largest difference from the old network, asked for 0, 7 and no label:", *(f"{gap:.1e}" for gap in gaps))
@@ -203,7 +203,7 @@ def guided_loss(model, x_0, y, t, eps, alphas_cumprod):
 def share_as_asked(probabilities, y):
     """The share of images in which the judge reads what was asked for.
 
-    probabilities: (N, K), of the K classes, as metrics.look returns them. y: (N,), int64, what was asked for.
+    probabilities: (N, K), of the K classes, as models.classify returns them. y: (N,), int64, what was asked for.
     Returns a number from 0 to 1.
     """
     ### BEGIN SOLUTION
@@ -233,7 +233,7 @@ def teach_labels(network, images, labels, steps, batch=64, peak=1e-3, drop=0.1, 
     Returns the averaged network, in evaluation mode.
     """
     device = next(network.parameters()).device
-    alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000)).to(device)  # (T,)
+    alphas_cumprod = schedules.alphas_cumprod().to(device)  # (T,)
     network = network.to(memory_format=torch.channels_last).train()
     ema = copy.deepcopy(network).requires_grad_(False).eval()
     vectors = network.label.weight  # (classes + 1, 4 channels)
@@ -242,7 +242,7 @@ def teach_labels(network, images, labels, steps, batch=64, peak=1e-3, drop=0.1, 
     optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.99), weight_decay=0.01)
     generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device sees the same batches
     few = images[:batch].to(device)
-    unet = checkpoints.model().to(device)
+    unet = models.unet().to(device)
     faster = bfloat16_is_faster(unet, few, torch.zeros(len(few), dtype=torch.int64, device=device))
     unet.cpu()
     warmup = max(1, min(20, steps // 10))
@@ -273,7 +273,7 @@ def teach_labels(network, images, labels, steps, batch=64, peak=1e-3, drop=0.1, 
 
 # %%
 few = torch.zeros(16, 1, 28, 28)
-FAST = device.type == "cpu" and bfloat16_is_faster(checkpoints.model(), few, torch.zeros(16, dtype=torch.int64))
+FAST = device.type == "cpu" and bfloat16_is_faster(models.unet(), few, torch.zeros(16, dtype=torch.int64))
 asked = torch.arange(10)  # (10,)
 
 
@@ -328,7 +328,7 @@ with when_done():
 with when_done():
     need(taught)
     y = torch.arange(100) % 10
-    plain = metrics.look(draw_asked(taught, y))[0]  # (100, 10)
+    plain = models.classify(draw_asked(taught, y))[0]  # (100, 10)
     print(f"drawn as asked, {STEPS} steps of training: {share_as_asked(plain, y):.0%} of {len(y)}")
 
 # %% [markdown]
@@ -666,7 +666,7 @@ def draw_guided(network, y, scale, rescale=0.0, steps=20, seed=0):
 
 
 with when_done():
-    guided = checkpoints.fit(GuidedUNet(**checkpoints.load("guided")["config"]), "guided")
+    guided = models.from_checkpoint(GuidedUNet, "guided")
     guided = guided.to(device, memory_format=torch.channels_last)
     rows(
         {f"scale {scale}": draw_guided(guided, asked, scale, seed=4) for scale in (0, 1, 2, 4, 8)},
@@ -686,7 +686,7 @@ with when_done():
     y = torch.arange(100) % 10
     print(f"without guidance: {share_as_asked(plain, y):.0%} of {len(y)} drawn as asked")
     for scale in (2, 4):
-        share = share_as_asked(metrics.look(draw_guided(taught, y, scale))[0], y)
+        share = share_as_asked(models.classify(draw_guided(taught, y, scale))[0], y)
         print(f"scale {scale}: {share:.0%}")
 
 # %% [markdown]
@@ -770,12 +770,12 @@ def some_of_each(first):
 
 
 real, _ = some_of_each(0)
-_, real_features = metrics.look(real)  # (250, 128)
+_, real_features = models.classify(real)  # (250, 128)
 
 
 def figures(images, y):
     """Share as asked, FID, precision and recall of digits (N, 1, 28, 28) that were drawn for labels y (N,)."""
-    probabilities, features = metrics.look(images)
+    probabilities, features = models.classify(images)
     return {
         "as asked": share_as_asked(probabilities, y),
         "FID": frechet_distance(features, real_features),

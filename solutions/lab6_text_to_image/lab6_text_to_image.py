@@ -26,10 +26,10 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from labdiff import being_graded, check, checkpoints, hint, pictures, when_done
+from labdiff import being_graded, check, hint, models, pictures, schedules, when_done
 from labdiff.data import digits
 from labdiff.plotting import curves, explore, rows, show
-from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas, extract, q_sample
+from labdiff.reference.lab1_forward import extract, q_sample
 from labdiff.reference.lab2_unet import Downsample, Stage, UNet, Upsample, attention
 from labdiff.reference.lab3_training import v_target, x0_from_v
 from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps
@@ -54,8 +54,8 @@ print({name: int(value) for name, value in zip(pictures.ATTRIBUTES, attributes[0
 
 # %% [markdown]
 # The captions carry all that decides a picture, except the exact shape and place of the stroke. And because the
-# attributes are measured quantities, a program can read them off any picture, drawn ones too: `pictures.read`. At the
-# end that will tell us in numbers whether a prompt was obeyed.
+# attributes are measured quantities, a program can read them off any picture, drawn ones too: `models.attributes_of`.
+# At the end that will tell us in numbers whether a prompt was obeyed.
 #
 # Some pictures are missing on purpose. Each digit is never shown in one of the six inks; no zero is red, for example,
 # though there are red digits and there are zeros. We come back to that.
@@ -428,13 +428,13 @@ def decode_all(coder, z, batch=250):
 
 # %%
 with when_done():
-    shipped = checkpoints.load("autoencoder")
-    coder = checkpoints.fit(Autoencoder(**shipped["config"]), "autoencoder").to(device)
+    shipped = models.load("autoencoder")
+    coder = models.from_checkpoint(Autoencoder, "autoencoder").to(device)
     print(f"{shipped['config']['channels']} channels, {shipped['recipe']['steps']} steps")
     z = encode_all(coder, unseen)  # (N, 4, 8, 8)
     again = decode_all(coder, z)  # (N, 3, 32, 32)
     rows({"picture": unseen[:8], "decoded again": again[:8]})
-    read_before, read_after = pictures.read(unseen), pictures.read(again)
+    read_before, read_after = models.attributes_of(unseen), models.attributes_of(again)
     print(f"{unseen[0].numel()} numbers became {z[0].numel()}")
     print(f"root mean square error of a pixel: {(again - unseen).square().mean().sqrt():.3f}, on a scale of -1 to 1")
     for name, same in zip(pictures.ATTRIBUTES, (read_before == read_after).float().mean(0), strict=True):
@@ -929,7 +929,7 @@ def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, eta=1.
     Returns (n, 3, 32, 32) in [-1, 1], on the CPU.
     """
     where = coder.scale.device
-    alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000))  # (1000,)
+    alphas_cumprod = schedules.alphas_cumprod()  # (1000,)
     tokens = torch.tensor([tokenise(text) for text in prompts], device=where)  # (n, L)
     negatives = [negative] if isinstance(negative, str) else negative
     away = torch.tensor([tokenise(text) for text in negatives], device=where)  # (1, L) or (n, L)
@@ -956,7 +956,7 @@ def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, eta=1.
 
 # %%
 STEPS = 20 if being_graded() else 500
-alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000))  # (1000,)
+alphas_cumprod = schedules.alphas_cumprod()  # (1000,)
 WATCHED = (
     "a bold yellow one on red",
     "a bold black one on yellow",
@@ -1032,8 +1032,8 @@ PROMPTS = (
 )
 
 with when_done():
-    shipped = checkpoints.load("text_to_image")
-    model = checkpoints.fit(TextToImage(**shipped["config"]), "text_to_image").to(device)
+    shipped = models.load("text_to_image")
+    model = models.from_checkpoint(TextToImage, "text_to_image").to(device)
     print(f"{shipped['config']['channels']} channels, {shipped['recipe']['steps']} steps")
     started = time.perf_counter()
     lines = {f"seed {seed}": draw(model, coder, PROMPTS, seed=seed) for seed in range(3)}
@@ -1074,7 +1074,7 @@ with when_done():
 
 # %% [markdown]
 # What does a larger scale buy? Ask for 60 pictures per scale, and read them. The words say which attributes were asked
-# for, `pictures.read` says which came out.
+# for, `models.attributes_of` says which came out.
 
 
 # %%
@@ -1083,7 +1083,7 @@ def obeyed(drawn, asked):
 
     drawn: (N, 3, 32, 32). asked: (N, 6). Returns a dictionary of numbers from 0 to 1.
     """
-    right = pictures.read(drawn, progress=False) == asked  # (N, 6)
+    right = models.attributes_of(drawn, progress=False) == asked  # (N, 6)
     shares = dict(zip(pictures.ATTRIBUTES, right.float().mean(0).tolist(), strict=True))
     return shares | {"all": right[:, : pictures.SIZE].all(1).float().mean().item()}
 
@@ -1121,7 +1121,7 @@ with when_done():
     lines, table = {}, []
     for name, negative in unwanted.items():
         lines[name] = draw(model, coder, [wanted] * 8, negative, seed=6)
-        seen = pictures.read(draw(model, coder, [wanted] * 24, negative, seed=7), progress=False)  # (24, 6)
+        seen = models.attributes_of(draw(model, coder, [wanted] * 24, negative, seed=7), progress=False)  # (24, 6)
         table.append((name, seen[:, pictures.THICKNESS].float().mean(), seen[:, pictures.SLANT].float().mean()))
     rows(lines)
     for name, thickness, slant in table:

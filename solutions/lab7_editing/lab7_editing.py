@@ -21,11 +21,11 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import torch
 
-from labdiff import check, checkpoints, hint, metrics, when_done
+from labdiff import check, hint, models, schedules, when_done
 from labdiff.canvas import from_drawing, scribble
 from labdiff.data import digits
 from labdiff.plotting import curves, explore, rows, show
-from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas, q_sample
+from labdiff.reference.lab1_forward import q_sample
 from labdiff.reference.lab3_training import bfloat16_is_faster, eps_from_x0
 from labdiff.reference.lab4_sampling import (
     ddim_sample,
@@ -66,11 +66,11 @@ show(drawing, scale=1.6)
 
 # %%
 T = 1000
-alphas_cumprod = compute_alphas_cumprod(cosine_betas(T))  # (T,)
+alphas_cumprod = schedules.alphas_cumprod(T)  # (T,)
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-network = checkpoints.fit(GuidedUNet(**checkpoints.load("guided")["config"]), "guided").to(device)
+network = models.from_checkpoint(GuidedUNet, "guided").to(device)
 few = torch.zeros(16, 1, 28, 28)
-faster = device.type == "cpu" and bfloat16_is_faster(checkpoints.model(), few, torch.zeros(16, dtype=torch.int64))
+faster = device.type == "cpu" and bfloat16_is_faster(models.unet(), few, torch.zeros(16, dtype=torch.int64))
 timesteps = ddim_timesteps(T, 20)  # 20 ints, falling from 999 to 0
 
 
@@ -250,7 +250,7 @@ others = (few_labels + torch.randint(1, 10, (100,), generator=torch.Generator().
 
 def judged(edited, original, asked, old):
     """Shares read as asked and as before, and the mean distance: three numbers."""
-    probabilities, _ = metrics.look(edited)
+    probabilities, _ = models.classify(edited)
     return (
         share_as_asked(probabilities, asked),
         share_as_asked(probabilities, old),
@@ -729,7 +729,7 @@ with when_done(), torch.inference_mode():
     hidden = hide(real)
 
     def report(name, filled):
-        probabilities, _ = metrics.look(filled)
+        probabilities, _ = models.classify(filled)
         share, change = share_as_asked(probabilities, labels), known_change(filled, real, upper)
         across = (filled[:, :, 14] - filled[:, :, 13]).abs().mean()
         print(f"{name:36s} read as the original {share:5.1%}, known pixels moved {change:g}, seam {across:.3f}")

@@ -38,7 +38,7 @@ import importlib.util
 import torch
 from torch import nn
 
-from labdiff import check, checkpoints, hint, when_done
+from labdiff import check, hint, models, schedules, when_done
 from labdiff.data import digits
 from labdiff.plotting import curves, rows, show
 from labdiff.reference.lab1_forward import (
@@ -86,9 +86,9 @@ def denoiser_for(model, own, alphas_cumprod, cut=True):
 
 
 # %%
-model = checkpoints.model()
+model = models.unet()
 T = 1000
-alphas_cumprod = compute_alphas_cumprod(cosine_betas(T))  # (T,)
+alphas_cumprod = schedules.alphas_cumprod(T)  # (T,)
 denoise = denoiser_for(model, alphas_cumprod, alphas_cumprod)
 real, labels = digits(4000, train=False)
 
@@ -601,7 +601,7 @@ def running_mean(values, n=50):
 
 # %%
 T_POINTS = 1000
-point_abar = compute_alphas_cumprod(cosine_betas(T_POINTS))  # (T,)
+point_abar = schedules.alphas_cumprod(T_POINTS)  # (T,)
 generator = torch.Generator().manual_seed(0)
 pictures, classes = digits(200, train=False)
 models_of_ink = [pictures[(classes == digit).nonzero()[0, 0]] for digit in (2, 3, 5, 8)]
@@ -1155,7 +1155,7 @@ else:
         timestep_spacing="trailing",
     )
     theirs.set_timesteps(20)
-    network, abar = checkpoints.model(), compute_alphas_cumprod(cosine_betas(1000))
+    network, abar = models.unet(), schedules.alphas_cumprod()
     x_T = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(8))
     with torch.inference_mode():
         x = x_T

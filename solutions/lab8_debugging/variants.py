@@ -5,7 +5,7 @@ import copy
 import torch
 
 from labdiff.authoring import variant
-from labdiff.data import to_pixels as clamped_pixels
+from labdiff.images import to_pixels as clamped_pixels
 from labdiff.reference.lab1_forward import compute_alphas_cumprod, extract, linear_betas, posterior_mean, q_sample
 from labdiff.reference.lab3_training import ema_update, random_timesteps, x0_from_eps
 

@@ -9,7 +9,6 @@ diffusers builds it, is timed in the same run, since seconds mean little across 
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib
 import statistics
 import time
@@ -18,8 +17,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from labdiff import checkpoints, exercises
+from labdiff import exercises, models
 from labdiff.checking.notebook import verdict_of
+from labdiff.models.sampling import sample_prompts
 from labdiff.reference.lab2_unet import UNet
 from labdiff.reference.lab3_training import MixedPrecision
 
@@ -103,29 +103,18 @@ def main() -> None:
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     checks()
-    config = checkpoints.load("model")["config"]
+    config = models.load("model")["config"]
     network("labdiff, bfloat16", UNet(**config), fast=True)
     network("labdiff, float32", UNet(**config), fast=False)
     network("Hugging Face course, float32", Peer(), fast=False)
     for calls in (10, 20, 50):
-        print(f"drawing 64 digits, {calls} calls: {seconds(lambda calls=calls: checkpoints.draw(64, calls), 3):.2f} s")
+        print(f"drawing 64 digits, {calls} calls: {seconds(lambda calls=calls: models.draw(64, calls), 3):.2f} s")
     print(f"a picture from one prompt, 20 steps with guidance: {seconds(one_prompt, 5):.2f} s")
 
 
 def one_prompt() -> None:
     """A picture from a prompt by lab 6's networks."""
-    from labdiff.measure import sample_prompts
-
-    sample_prompts(*text_to_image(), ["a bold red seven leaning left on blue"], steps=20)
-
-
-@functools.cache
-def text_to_image() -> tuple[nn.Module, nn.Module]:
-    """Lab 6's networks: the one that draws latents, and the autoencoder."""
-    from labdiff.reference.lab6_text_to_image import Autoencoder, TextToImage
-
-    coder = checkpoints.fit(Autoencoder(**checkpoints.load("autoencoder")["config"]), "autoencoder")
-    return checkpoints.fit(TextToImage(**checkpoints.load("text_to_image")["config"]), "text_to_image"), coder
+    sample_prompts(models.text_to_image(), models.autoencoder(), ["a bold red seven leaning left on blue"])
 
 
 if __name__ == "__main__":

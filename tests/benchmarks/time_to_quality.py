@@ -3,8 +3,8 @@
     LABDIFF_DATA=... python tests/benchmarks/time_to_quality.py [--threads 2] [--steps 1500]
 
 Trains as the lab does, with `train_unet`, and every 100 steps draws 256 digits from the EMA
-with 20 calls and asks the judge. Drawing and judging do not count as training time. In the first steps the
-judge is sure of blobs that are no digits; the time counts from when the share stays above 90 %.
+with 20 calls and asks the classifier. Drawing and reading do not count as training time. In the first steps the
+classifier is sure of blobs that are no digits; the time counts from when the share stays above 90 %.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import time
 
 import torch
 
-from labdiff import data, metrics
-from labdiff.measure import sample
-from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
+from labdiff import data, models
+from labdiff.models.sampling import sample
+from labdiff.models.train.processes import device_named
 from labdiff.reference.lab3_training import train_unet
 from labdiff.reference.lab4_sampling import confident_share
-from labdiff.train import device_of
+from labdiff.schedules import alphas_cumprod
 
 
 def main() -> None:
@@ -32,18 +32,17 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    device = device_of(options.device)
-    alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000)).to(device)
+    device = device_named(options.device)
     images, _ = data.load("mnist")
     start, looking, reached = time.perf_counter(), 0.0, None
 
     def look(step: int, ema: torch.nn.Module, network: torch.nn.Module) -> None:
         nonlocal looking, reached
         paused = time.perf_counter()
-        probabilities, _ = metrics.look(sample(ema, 256, steps=20))
+        probabilities, _ = models.classify(sample(ema, 256, steps=20))
         share, trained = confident_share(probabilities.log()), paused - start - looking
         print(f"step {step:5d}   {trained:6.1f} s of training   {float(share):.1%} confident", flush=True)
-        # a judge that never saw blobs may be sure of them, so only a share that stays counts
+        # a classifier that never saw blobs may be sure of them, so only a share that stays counts
         reached = (reached or trained) if share >= 0.9 else None
         looking += time.perf_counter() - paused
 
@@ -53,7 +52,7 @@ def main() -> None:
         batch=options.batch,
         peak=options.peak,
         device=device,
-        alphas_cumprod=alphas_cumprod,
+        alphas_cumprod=alphas_cumprod(),
         every=100,
         callback=look,
     )
