@@ -163,7 +163,7 @@ def _student_notebook(lab: str, notebook: NotebookNode) -> NotebookNode:
         place = Path(folder) / "solutions" / lab / f"{lab}.ipynb"
         place.parent.mkdir(parents=True)
         nbformat.write(notebook, place)
-        released = nbformat.read(Course(Path(folder)).release(lab), as_version=4)
+        released: NotebookNode = nbformat.read(Course(Path(folder)).release(lab), as_version=4)
     released.metadata.pop("labdiff", None)
     return released
 

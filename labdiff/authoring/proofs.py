@@ -9,7 +9,6 @@ docstring of each is the hint a student reads when their outputs match it.
 from __future__ import annotations
 
 import ast
-import importlib.util
 import inspect
 import runpy
 from collections.abc import Callable, Iterable
@@ -17,8 +16,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from labdiff.exercises import find, lab
-from labdiff.grading.submission.syntax import needed
+from labdiff.files import PACKAGE
+from labdiff.grading.submission.syntax import DEFINITIONS, needed
 
+MARK = "_labdiff"  # the attribute of a marked answer: (kind, exercise)
 Answer = TypeVar("Answer", bound=Callable[..., Any])
 
 
@@ -34,7 +35,7 @@ def variant(exercise: str) -> Callable[[Answer], Answer]:
 
 def _mark(kind: str, exercise: str) -> Callable[[Answer], Answer]:
     def mark(answer: Answer) -> Answer:
-        answer._labdiff = (kind, exercise)
+        setattr(answer, MARK, (kind, exercise))
         return answer
 
     return mark
@@ -45,7 +46,7 @@ def load(file: Path, kind: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name, value in runpy.run_path(str(file)).items():
         # vars, not getattr: a subclass of a marked class is not itself marked
-        marked = vars(value).get("_labdiff") if hasattr(value, "__dict__") and callable(value) else None
+        marked = vars(value).get(MARK) if hasattr(value, "__dict__") and callable(value) else None
         if marked and marked[0] == kind:
             found.setdefault(marked[1], {})[name] = value
     return found
@@ -67,7 +68,7 @@ def as_answer(file: Path, title: str, exercise: str) -> str:
     """
     body = ast.parse(file.read_text(encoding="utf-8")).body
     references = {
-        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        alias.asname or alias.name: PACKAGE / "reference" / f"{alias.name}.py"
         for node in body
         if isinstance(node, ast.ImportFrom) and node.module == "labdiff.reference"
         for alias in node.names
@@ -76,16 +77,14 @@ def as_answer(file: Path, title: str, exercise: str) -> str:
     imports = [n for n in kept if isinstance(n, (ast.Import, ast.ImportFrom)) and not _of_labdiff(n)]
     rest = [n for n in kept if not isinstance(n, (ast.Import, ast.ImportFrom))]
     for node in rest:
-        if getattr(node, "name", None) == title:
+        if isinstance(node, DEFINITIONS) and node.name == title:
             node.decorator_list = [each for each in node.decorator_list if not _marks(each)]
             node.body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
     asked = lab(find(exercise).lab).exercises  # only these names could meet other answers of the notebook
     inlined = _Inlined(references, {title: exercise}, asked)
     rest = [inlined.definition(node) for node in rest]
-    for module, names in inlined.taken.items():
-        found = importlib.util.find_spec(module)
-        source = ast.parse(Path(found.origin).read_text(encoding="utf-8")).body
-        part = needed(source, names)
+    for file, names in inlined.taken.items():
+        part = needed(ast.parse(file.read_text(encoding="utf-8")).body, names)
         prefixed = {name: f"_right_{name}" for name in asked}
         rest = [_Inlined({}, prefixed).definition(node) for node in part] + rest
     return ast.unparse(ast.Module([*imports, *rest], []))
@@ -102,9 +101,9 @@ def _of_labdiff(node: ast.stmt) -> bool:
 class _Inlined(ast.NodeTransformer):
     """Renames definitions, and replaces `right.X` by X, or `_right_X` where X is asked; `taken` says which X."""
 
-    def __init__(self, references: dict[str, str], renamed: dict[str, str], asked: Iterable[str] = ()):
+    def __init__(self, references: dict[str, Path], renamed: dict[str, str], asked: Iterable[str] = ()):
         self.references, self.renamed, self.asked = references, renamed, asked
-        self.taken: dict[str, set[str]] = {}
+        self.taken: dict[Path, set[str]] = {}
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         if isinstance(node.value, ast.Name) and node.value.id in self.references:
@@ -117,6 +116,7 @@ class _Inlined(ast.NodeTransformer):
 
     def definition(self, node: ast.stmt) -> ast.stmt:
         """A statement of a module, renamed where it defines one of the names."""
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        if isinstance(node, DEFINITIONS):
             node.name = self.renamed.get(node.name, node.name)
-        return self.visit(node)
+        renamed: ast.stmt = self.visit(node)
+        return renamed

@@ -27,7 +27,8 @@ def path(lab: str) -> Path:
 
 def save(file: Path, expected: Expected, mistakes: Mistakes) -> None:
     """Write golden answers as one .npz: an array per part and place, the rest as JSON."""
-    arrays, records = {}, []
+    arrays: dict[str, Any] = {}  # not ndarray: savez_compressed has an option among its keywords
+    records = []
     for exercise, parts in expected.items():
         for part, output in parts.items():
             records.append([exercise, part, output.dtypes, output.texts, output.error, list(output.changed)])

@@ -19,7 +19,9 @@ from labdiff.checking import golden
 from labdiff.checking.judge import judge
 from labdiff.checking.run import explain, run_probe
 from labdiff.checking.verdict import MIME, NOT_DONE, RIGHT, WRONG, Part, Verdict
+from labdiff.errors import UnknownName
 from labdiff.exercises import Exercise
+from labdiff.exercises.names import LABS
 
 MARKS = {True: "\N{CHECK MARK}", False: "\N{BALLOT X}"}
 COLOURS = {RIGHT: "#1a7f37", WRONG: "#b3261e", NOT_DONE: "#6e7781"}
@@ -99,7 +101,7 @@ def when_done() -> Iterator[None]:
 
 def _culprit(error: Exception) -> str | None:
     """The innermost exercise, function or class, in whose code an error was raised."""
-    known = {name for lab in exercises.LABS for name in exercises.lab(lab).exercises}
+    known = {name for lab in LABS for name in exercises.lab(lab).exercises}
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))[1:]):
         for name in (frame.f_code.co_name, type(frame.f_locals.get("self")).__name__):
             if name in known:
@@ -124,8 +126,8 @@ def _find(answer: Any) -> tuple[Exercise, Any] | str:
         return "Write your answer with def: a lambda has no name by which to find its exercise."
     try:
         exercise = exercises.find(name)
-    except KeyError as error:
-        return error.args[0]
+    except UnknownName as error:
+        return str(error)
     if isinstance(answer, str):
         answer = getattr(sys.modules["__main__"], name, _missing)
     return exercise, answer
@@ -211,7 +213,7 @@ def _show(text: str, page: str, verdict: Verdict | None = None) -> None:
     """Show HTML where a notebook listens, text where nothing but a terminal does."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
-    if shell is None or not hasattr(shell, "kernel"):
+    if ipython is None or not hasattr(shell, "kernel"):
         print(text)
         return
     bundle: dict[str, Any] = {"text/plain": text, "text/html": page}

@@ -292,7 +292,7 @@ def ddim_loop(answer, x_T, alphas_cumprod, table):
         return abar_prev.sqrt() * x_0 + (1 - abar_prev).sqrt() * 0.8 * x_t - 0.1 * abar_t.sqrt()
 
     def calls():
-        seen = []
+        seen: list[int] = []
         counted = noted(denoise, seen, lambda x, t: int(t))
         returned(answer(step, counted, x_T, [19, 11, 4, 0], alphas_cumprod))
         return seen

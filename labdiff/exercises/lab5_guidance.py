@@ -316,7 +316,7 @@ def both_predictions(answer, x_t, t, y):
         return {"unconditional": said[0], "conditional": said[1]}
 
     def calls():
-        batches = []
+        batches: list[int] = []
         returned(answer(noted(model, batches, lambda x, t, y: len(x)), x_t, t, y, 5))
         return f"{len(batches)} call{'s' * (len(batches) != 1)}, of a batch of {', '.join(map(str, batches))}"
 

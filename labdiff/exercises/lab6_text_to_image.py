@@ -466,7 +466,7 @@ def latent_loss(answer, z_0, tokens, t, eps, abar_t, wide):
     """latent_loss(model, z_0, tokens, t, eps, abar_t) -> a scalar tensor"""
 
     def calls():
-        seen = []
+        seen: list[int] = []
         counted = noted(_toy_model, seen, lambda z_t, t, tokens: len(z_t))
         returned(answer(counted, z_0, tokens, t, eps, abar_t))
         return _calls(seen)
@@ -550,7 +550,7 @@ def guided_guess(answer, z_t, context, empty, negatives, scale):
         return torch.tanh(z + 3 * told[:, None, None, None]) + told[:, None, None, None]
 
     def asked(negative, scale):
-        seen = []
+        seen: list[int] = []
         counted = noted(predict, seen, lambda z, words: len(z))
         returned(answer(counted, z_t, context, negative, scale))
         return _calls(seen)

@@ -193,7 +193,7 @@ def ddim_invert(answer, x, alphas_cumprod, table, timesteps, unequal):
         return abar_next.sqrt() * x_0 + (1 - abar_next).sqrt() * 0.8 * x_t - 0.1 * abar_t.sqrt()
 
     def calls():
-        seen = []
+        seen: list[int] = []
         returned(answer(step, noted(denoise, seen, lambda x, t: int(t)), x, timesteps, alphas_cumprod))
         return seen
 
@@ -339,7 +339,7 @@ def repaint_loop(answer, x, alphas_cumprod, table, timesteps, unequal):
         return answer(step, combine, renoise, denoise, start, steps, alphas_cumprod, resamplings)
 
     def calls():
-        seen = []
+        seen: list[str] = []
         watched = (
             noted(step, seen, lambda *_, **__: "step"),
             noted(combine, seen, lambda *_, **__: "combine"),

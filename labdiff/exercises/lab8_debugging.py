@@ -162,7 +162,7 @@ def sample_ancestral(answer, x_T, noise, betas, table, point, wide, wide_noise):
         return 0.4 * x_t + table[t].to(x_t)
 
     def calls():
-        seen = []
+        seen: list[int] = []
         returned(answer(noted(denoise, seen, lambda x_t, t: int(t)), x_T, noise, betas))
         return seen
 
@@ -221,7 +221,7 @@ def clean_guess(answer, betas, x_0, eps, tilt, t, wide, wide_eps):
         return answer(eps_model, noisy(x_0, eps, t), t, betas)
 
     def asked():
-        seen = {}
+        seen: dict[str, torch.Tensor] = {}
 
         def eps_model(x_t, t):
             seen.update(x_t=x_t, t=t)

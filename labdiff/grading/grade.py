@@ -32,6 +32,8 @@ from labdiff.grading.submission.release import lab_of, released
 from labdiff.grading.submission.syntax import needed
 
 Outputs = dict[str, Output]
+Event = dict[str, Any]  # what the sandbox says of a cell or an exercise; see `inside.Submission`
+Said = tuple[Event, bytes]  # of an exercise, with what its probe returned
 MOST_VALUES = 1 << 20  # of one array; what the right answers return is a hundred times smaller
 
 
@@ -166,7 +168,7 @@ class _Submission:
             elif not result.hint:
                 result.hint = f"Your answer calls {names}, which is not right yet: mend that first."
 
-    def _run(self, names: list[str], replaced: list[str]) -> tuple[dict[int, dict], dict[str, tuple[dict, bytes]]]:
+    def _run(self, names: list[str], replaced: list[str]) -> tuple[dict[int, Event], dict[str, Said]]:
         """Run the cells and try the named exercises: what was said of each cell, and of each exercise."""
         tried = {
             name: [self.lab.exercises[name].drawn(self.seed), self.lab.exercises[name].drawn(golden.SEED)]
@@ -178,8 +180,8 @@ class _Submission:
             "replaced": replaced,
             "reference": answers_of(self.reference, replaced) if replaced else "",
         }
-        cells: dict[int, dict] = {}
-        said: dict[str, tuple[dict, bytes]] = {}
+        cells: dict[int, Event] = {}
+        said: dict[str, Said] = {}
         left = max(1.0, self.deadline - time.monotonic())  # one time limit for all runs of a submission
         limits = dataclasses.replace(self.limits, submission_seconds=left)
         for event, data in sandbox.run(self.lab.name, job, limits, self.isolation):
@@ -189,7 +191,7 @@ class _Submission:
                 said[event["exercise"]] = (event, data)
         return cells, said
 
-    def _verdict(self, exercise: Exercise, said: tuple[dict, bytes] | None, golden_too: bool = False) -> Verdict | None:
+    def _verdict(self, exercise: Exercise, said: Said | None, golden_too: bool = False) -> Verdict | None:
         """The verdict on what came out of the sandbox, on hidden inputs or on the notebook's; None without any."""
         if not said or _text(said[0].get("stopped")):
             return None
@@ -202,7 +204,7 @@ class _Submission:
         expected, mistakes = _golden(self.lab.name)
         return judge(exercise, known, expected[exercise.name], mistakes.get(exercise.name))
 
-    def _result(self, exercise: Exercise, said: tuple[dict, bytes] | None, cells: dict[int, dict]) -> Result:
+    def _result(self, exercise: Exercise, said: Said | None, cells: dict[int, Event]) -> Result:
         name = exercise.name
         stopped = _text(said[0].get("stopped")) if said else ""
         seconds = said[0].get("seconds") if said else 0.0

@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from labdiff.checking.verdict import Part
+from labdiff.checking.verdict import Part, Status
 from labdiff.grading.sandbox.limits import Isolation
 
 OWN, CARRIED = "own", "error carried forward"
@@ -17,14 +17,13 @@ OWN, CARRIED = "own", "error carried forward"
 class Result:
     """What one exercise earned.
 
-    status: "right", "wrong" or "not done", of the student's own answer. score: the marks;
-    own_score: the marks without error carried forward. basis: which of the two `score` is.
-    replaced: the upstream answers that were put in place for it. stopped: what the sandbox had
-    to stop, or "". seconds: wall clock, of the answer alone.
+    status: of the student's own answer. score: the marks; own_score: the marks without error
+    carried forward. basis: which of the two `score` is. replaced: the upstream answers that were put
+    in place for it. stopped: what the sandbox had to stop, or "". seconds: wall clock, of the answer alone.
     """
 
     name: str
-    status: str
+    status: Status
     score: float
     max_score: float
     own_score: float
@@ -80,7 +79,7 @@ class Report:
         about = json.loads(text)
         del about["score"], about["max_score"]
         results = [
-            Result(**{**result, "parts": [Part(**part) for part in result["parts"]]})
+            Result(**result | {"status": Status(result["status"]), "parts": [Part(**part) for part in result["parts"]]})
             for result in about.pop("exercises")
         ]
         about["isolation"] = Isolation(about["isolation"])

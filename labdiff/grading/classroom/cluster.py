@@ -11,10 +11,10 @@ import itertools
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TypeVar
 
 import psutil
-from distributed import Client, KilledWorker, LocalCluster, as_completed
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
 from labdiff.errors import ClusterError, SandboxError
 from labdiff.grading.classroom.store import Conditions, checks_of
@@ -25,6 +25,8 @@ from labdiff.grading.sandbox.host import check_isolation
 MEMORY = 3 << 30  # bytes that one worker and the submission it runs may need
 ENDED = "Each worker that tried to grade it ended: run the same command again, or look at it yourself."
 AHEAD = 2  # submissions per worker that are on their way, so that none waits and the scheduler holds few
+
+Named = TypeVar("Named")  # whatever names a submission
 
 
 @contextlib.contextmanager
@@ -54,14 +56,15 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
 
 
 def grade_all(
-    submissions: Iterable[tuple[Any, bytes]], conditions: Conditions, client: Client
-) -> Iterator[tuple[Any, Report]]:
+    submissions: Iterable[tuple[Named, bytes]], conditions: Conditions, client: Client
+) -> Iterator[tuple[Named, Report]]:
     """Grade submissions, each given as (whatever names it, bytes), and yield their reports as they come in.
 
     Submissions are taken from the iterable as workers need them, so neither we nor the
     scheduler hold a class in memory. Raises ClusterError where a worker cannot grade.
     """
-    supply, flying, done = iter(submissions), {}, as_completed(loop=client.loop)
+    supply, done = iter(submissions), as_completed(loop=client.loop)
+    flying: dict[object, Named] = {}
     while True:
         room = AHEAD * max(1, len(client.nthreads())) - len(flying)
         for name, data in itertools.islice(supply, max(0, room)):
@@ -75,7 +78,7 @@ def grade_all(
         del future
 
 
-def _report(future: Any, conditions: Conditions) -> Report:
+def _report(future: Future[tuple[str, str]], conditions: Conditions) -> Report:
     try:
         said, checks = future.result()
     except KilledWorker:

@@ -420,6 +420,7 @@ def _opened(source: str, modified: int, size: int, process: int) -> zipfile.ZipF
 
 def _time(source: Path, member: str) -> datetime | None:
     try:
-        return parse_utc(_read(source, member, 100).decode().strip())
+        at: datetime = parse_utc(_read(source, member, 100).decode().strip())
     except (Unreadable, ValueError, OverflowError):
         return None
+    return at

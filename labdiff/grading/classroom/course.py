@@ -143,7 +143,8 @@ class Course:
             grades = gradebook.db.query(Grade).join(SubmittedNotebook, Grade.notebook_id == SubmittedNotebook.id)
             grades = grades.join(SubmittedAssignment, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
             grades = grades.join(Assignment, SubmittedAssignment.assignment_id == Assignment.id)
-            return grades.filter(Assignment.name == lab, Grade.needs_manual_grade).count()
+            count: int = grades.filter(Assignment.name == lab, Grade.needs_manual_grade).count()
+        return count
 
     def record(self, lab: str, student: str, report: Report) -> None:
         """Write a submission's report into the gradebook and autograded/. Raises CourseError where nbgrader fails."""
@@ -247,12 +248,14 @@ def _environment(**values: str) -> Iterator[None]:
 def _verdict(cell: Any) -> dict[str, Any]:
     for output in cell.get("outputs", []):
         if MIME in output.get("data", {}):
-            return output["data"][MIME]
+            said: dict[str, Any] = output["data"][MIME]
+            return said
     return {}
 
 
 def _why(verdict: dict[str, Any]) -> str:
-    if verdict.get("hint"):
-        return verdict["hint"]
+    hint: str = verdict.get("hint", "")
+    if hint:
+        return hint
     failed = [part for part in verdict.get("parts", []) if not part["passed"]]
     return f"{failed[0]['name']}: {failed[0]['message']}" if failed else ""

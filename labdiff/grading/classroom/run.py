@@ -19,6 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from labdiff import exercises, files
+from labdiff.checking.verdict import Status
 from labdiff.errors import ClassError, CourseError, FileError, Unreadable
 from labdiff.grading.classroom import cluster
 from labdiff.grading.classroom.collect import Submitted, collect
@@ -26,7 +27,7 @@ from labdiff.grading.classroom.course import Course
 from labdiff.grading.classroom.store import STAMP, Conditions, Recorded, Reports, checks_of, hash_of, recorded
 from labdiff.grading.classroom.summary import Summary
 from labdiff.grading.grade import new_seed
-from labdiff.grading.report import CARRIED, Report, Result
+from labdiff.grading.report import CARRIED, Report
 from labdiff.grading.sandbox.limits import Isolation
 
 
@@ -73,7 +74,7 @@ def grade_class(
         course.prepare(lab)
         run = _Run(course, conditions, Reports(folder / "graded"), regrade, say)
         with tqdm(total=len(handed_in), unit="submission", dynamic_ncols=True) as bar:
-            new = run.new(handed_in, bar)
+            new = run.new(handed_in, bar.update)
             # no cluster is started for a class in which nothing is new
             first = next(new, None)
             if first:
@@ -92,7 +93,9 @@ def grade_class(
 class _Run:
     """One run over a class."""
 
-    def __init__(self, course: Course, conditions: Conditions, reports: Reports, regrade: bool, say: Callable):
+    def __init__(
+        self, course: Course, conditions: Conditions, reports: Reports, regrade: bool, say: Callable[[str], None]
+    ):
         self.course, self.conditions, self.reports, self.say = course, conditions, reports, say
         self.lab, self.regrade = conditions.lab, regrade
         self.in_gradebook = course.students(self.lab)
@@ -101,14 +104,16 @@ class _Run:
         self.again: list[tuple[Submitted, str, str]] = []  # what to record when agreed: old and new report
         self.kept = 0
 
-    def new(self, handed_in: list[Submitted], bar: tqdm) -> Iterator[tuple[tuple[Submitted, str], bytes]]:
-        """What has to be graded; what need not is recorded on the way where it is not yet."""
+    def new(
+        self, handed_in: list[Submitted], passed: Callable[[], object]
+    ) -> Iterator[tuple[tuple[Submitted, str], bytes]]:
+        """What has to be graded; what need not is recorded on the way where it is not yet, and `passed` called."""
         for each in handed_in:
             try:
                 data = each.read()
             except (Unreadable, OSError) as error:
                 self._fails(each, str(error))
-                bar.update()
+                passed()
                 continue
             submission = hash_of(data)
             key = self.conditions.key(submission)
@@ -124,7 +129,7 @@ class _Run:
             else:
                 yield (each, submission), data
                 continue
-            bar.update()
+            passed()
 
     def graded(self, work: tuple[Submitted, str], report: Report) -> None:
         """Keep a new report, and record it."""
@@ -224,7 +229,7 @@ class _Run:
 def line(student: str, report: Report) -> str:
     """One line about a submission: its marks, and what a person should know."""
     results = report.exercises
-    counts = [(sum(r.status == kind for r in results), kind) for kind in ("right", "wrong", "not done")]
+    counts: list[tuple[int, str]] = [(sum(r.status == kind for r in results), kind) for kind in Status]
     counts.append((sum(r.basis == CARRIED for r in results), "carried forward"))
     what = report.problem or ", ".join(f"{n} {kind}" for n, kind in counts if n)
     return f"  {student:<20} {report.score:>5g} / {report.max_score:<4g} {what}"
@@ -233,10 +238,11 @@ def line(student: str, report: Report) -> str:
 def _why(before: Report, after: Report) -> Iterator[str]:
     old = {result.name: result for result in before.exercises}
     for new in after.exercises:
-        was = old.get(new.name) or Result(new.name, "not asked", 0.0, 0.0, 0.0)
-        if was.score != new.score:
-            reason = new.hint or was.hint
-            yield f"{new.name} {was.score:g} -> {new.score:g} ({was.status} -> {new.status}) {reason}".rstrip()
+        was = old.get(new.name)
+        score, status, hint = (was.score, was.status, was.hint) if was else (0.0, "not asked", "")
+        if score != new.score:
+            reason = new.hint or hint
+            yield f"{new.name} {score:g} -> {new.score:g} ({status} -> {new.status}) {reason}".rstrip()
     if before.problem != after.problem:
         yield f"{before.problem or 'could be graded'} -> {after.problem or 'could be graded'}"
 

@@ -101,7 +101,7 @@ def similar(submissions: Iterable[tuple[str, bytes]], lab: str, shuffles: int = 
     submissions: (a name, the file's bytes), each name once. shuffles: how often the class is dealt out anew, at
     least 1; where chance is all there is, about one class in shuffles + 1 has a pair reported. seed: same seed,
     same result.
-    Raises KeyError where there is no such lab.
+    Raises UnknownName where there is no such lab.
     """
     asked = exercises.lab(lab)
     written: dict[str, Answers] = {}
@@ -239,6 +239,7 @@ class _Shapes:
             shapes.sort(key=repr)
         digest = _digest(kind, *shapes)
         if size >= SMALLEST and isinstance(node, (ast.expr, ast.stmt)) and id(node) not in self.unplaced:
+            assert node.end_lineno is not None and node.end_col_offset is not None  # ast.parse knows them
             start = self.starts[node.lineno - 1] + node.col_offset
             self.found[digest].append((start, self.starts[node.end_lineno - 1] + node.end_col_offset))
         return digest, size
@@ -349,8 +350,8 @@ def _rarity(theirs: dict[int, frozenset[int]], counts: dict[int, int], size: int
     for part, holders in sorted(where.items()):
         together[tuple(holders)] += np.log2(size / counts[part])
     holds = np.zeros((len(distinct), len(together)), np.float32)
-    for column, holders in enumerate(together):
-        holds[list(holders), column] = 1
+    for column, same in enumerate(together):
+        holds[list(same), column] = 1
     # rounded, since what is equal must stay equal however it was added up
     shared = ((holds * np.array([*together.values()], np.float32)) @ holds.T).round(2)
     whole = np.diag(shared)

@@ -153,7 +153,7 @@ class Summary:
         axes = marks.add_subplot()
         axes.bar([low + 0.05 for low, _, _ in self._histogram()], [n for _, n, _ in self._histogram()], 0.09)
         axes.set(xlabel="share of the marks", ylabel="students", xlim=(0, 1))
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="y", integer=True)
         success = Figure(figsize=(6, 0.8 + 0.3 * len(self.exercises)), layout="constrained")
         axes = success.add_subplot()
         names, every = list(self.exercises), list(self.exercises.values())
@@ -164,7 +164,7 @@ class Summary:
             left = [a + b for a, b in zip(left, counts, strict=True)]
         axes.invert_yaxis()
         axes.set(xlabel="students")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.25 if len(every) < 8 else 1.12), ncols=3, frameon=False)
         for figure in (marks, success):
             for axes in figure.axes:

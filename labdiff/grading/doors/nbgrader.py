@@ -26,6 +26,7 @@ from labdiff import exercises
 from labdiff.checking.notebook import as_html
 from labdiff.checking.verdict import MIME, Verdict
 from labdiff.errors import FileError, SandboxError, Unreadable
+from labdiff.exercises.names import LABS
 from labdiff.grading.grade import grade, new_seed, ungraded
 from labdiff.grading.report import CARRIED, Report, Result
 from labdiff.grading.sandbox.limits import Isolation
@@ -42,11 +43,13 @@ ready: dict[tuple[str, str], Report] = {}  # (lab, student) -> the report, where
 class MendedExporter(NotebookExporter):
     """Reads a submission of a lab however it is encoded and whatever was lost, in place of nbformat's reader."""
 
-    def from_filename(self, filename: str, resources: dict | None = None, **options: Any) -> tuple[Any, dict]:
+    def from_filename(
+        self, filename: str, resources: dict[str, Any] | None = None, **options: Any
+    ) -> tuple[NotebookNode, dict[str, Any]]:
         """The mended notebook of a submission, or the untouched release with the reason where it cannot be graded."""
         lab = (resources or {}).get("nbgrader", {}).get("notebook")
         # nbgrader comes here twice: with what was submitted, then with what it wrote itself
-        if lab not in exercises.LABS or not getattr(self.parent, "_sanitizing", False):
+        if lab not in LABS or not getattr(self.parent, "_sanitizing", False):
             return super().from_filename(filename, resources=resources, **options)
         asked = exercises.lab(lab)
         for each in Path(filename).parent.rglob("*"):
@@ -65,9 +68,9 @@ class MendedExporter(NotebookExporter):
 class CheckOtherCells(CheckCellMetadata):
     """Checks the metadata of notebooks that are no labs; those of labs `restore` has just written."""
 
-    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+    def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
         """Raises ValidationError where another notebook's metadata is not nbgrader's."""
-        if resources["nbgrader"]["notebook"] in exercises.LABS:
+        if resources["nbgrader"]["notebook"] in LABS:
             return nb, resources
         return super().preprocess(nb, resources)
 
@@ -83,10 +86,12 @@ class GradeInSandbox(Execute):
         [each.value for each in Isolation], "bubblewrap", help='"none" runs submissions with your own rights.'
     ).tag(config=True)
 
-    def preprocess(self, nb: NotebookNode, resources: dict, **options: Any) -> tuple[NotebookNode, dict]:
+    def preprocess(
+        self, nb: NotebookNode, resources: dict[str, Any], **options: Any
+    ) -> tuple[NotebookNode, dict[str, Any]]:
         """Grade one submission. Raises NbGraderException where there is no sandbox."""
         lab = resources["nbgrader"]["notebook"]
-        if lab not in exercises.LABS:
+        if lab not in LABS:
             return super().preprocess(nb, resources, **options)
         seed = run_seed if self.seed is None else self.seed
         student, problem = resources["nbgrader"]["student"], nb.metadata.get(PROBLEM)
@@ -138,7 +143,7 @@ def page(result: Result) -> str:
 def find_renamed(assignment: str, student: str, notebooks: list[str]) -> None:
     """Before nbgrader looks for a lab by its file name: put a renamed submission there too."""
     names = {Path(file).stem for file in notebooks}
-    if assignment not in exercises.LABS or assignment in names:
+    if assignment not in LABS or assignment in names:
         return
     for file in list(notebooks):
         try:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from labdiff.grading.report import Report, Result
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,7 +54,8 @@ class Notebook(pytest.File):
 
     def __init__(self, *, lab: str, **options: Any):
         super().__init__(**options)
-        self.lab, self._report = lab, None
+        self.lab = lab
+        self._report: Report | None = None
 
     def collect(self) -> Iterator[pytest.Item]:
         """One test for each exercise of the lab, in its order."""
@@ -61,7 +65,7 @@ class Notebook(pytest.File):
             yield Exercise.from_parent(self, name=name)
 
     @property
-    def report(self) -> Any:
+    def report(self) -> Report:
         """The report on the whole notebook, made once."""
         from labdiff.grading.grade import grade
 
@@ -84,6 +88,8 @@ class NotRight(Exception):
 class Exercise(pytest.Item):
     """One exercise of a submission; it passes with full marks."""
 
+    parent: Notebook
+
     def runtest(self) -> None:
         """Look the result up. Raises NotRight with the marks and the hint."""
         report = self.parent.report
@@ -103,7 +109,7 @@ class Exercise(pytest.Item):
         return self.path, None, f"{self.parent.lab}: {self.name}"
 
 
-def as_text(result: Any) -> str:
+def as_text(result: Result) -> str:
     """A result for a terminal."""
     lines = [f"{result.name}: {result.status}, {result.score:g} of {result.max_score:g} points"]
     lines += [f"  {part.name}: {part.message}" for part in result.parts if not part.passed]

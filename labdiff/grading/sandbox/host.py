@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from labdiff import exercises
 from labdiff.errors import Malformed, SandboxError
+from labdiff.exercises.names import LABS
 from labdiff.files import PACKAGE
 from labdiff.grading.sandbox.limits import Isolation, Limits
 from labdiff.grading.sandbox.packing import LENGTH, pack, read_exactly, unpack
@@ -42,7 +42,7 @@ def check_isolation(isolation: Isolation) -> None:
 
 def run(
     lab: str, job: dict[str, Any], limits: Limits, isolation: Isolation = Isolation.BUBBLEWRAP
-) -> Iterator[tuple[dict, bytes]]:
+) -> Iterator[tuple[dict[str, Any], bytes]]:
     """Run a job where nothing of another one is, and yield what it says: (event, data), as `inside.Submission` does.
 
     job: cells, exercises, replaced and reference; see `inside.Submission`. Ends early where the
@@ -85,7 +85,7 @@ class Sandbox:
         command, environment = _command(lab, isolation)
         self.process = subprocess.Popen(
             command,
-            stdin=there,
+            stdin=there.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=environment,
@@ -246,7 +246,7 @@ def _way() -> Way:
         if way.user and os.geteuid() != 0:
             continue
         tried = ["-m", "labdiff.grading.sandbox.confine"] if way.where == "namespaces" else ["-c", ""]
-        command = [*way.command, *view_of(exercises.LABS[0], way.where), "--setenv", "PYTHONPATH", VIEW, "--"]
+        command = [*way.command, *view_of(LABS[0], way.where), "--setenv", "PYTHONPATH", VIEW, "--"]
         command += [os.path.realpath(sys.executable), "-S", *tried]
         done = subprocess.run(command, capture_output=True, text=True, env={}, cwd="/", **way.user)
         if done.returncode == 0:

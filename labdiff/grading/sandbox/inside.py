@@ -32,10 +32,13 @@ import labdiff
 from labdiff import exercises
 from labdiff.checking.run import Output, explain, run_probe
 from labdiff.errors import Malformed
+from labdiff.exercises.names import LABS
 from labdiff.grading.sandbox import confine
 from labdiff.grading.sandbox.packing import LENGTH, pack, read_exactly, unpack
 
-os = types.SimpleNamespace(**vars(os))  # as it is before a student's code can change it
+unchanged = types.ModuleType("os")
+vars(unchanged).update(vars(os))
+os = unchanged  # as it is before a student's code can change it
 FUTURE = functools.reduce(
     int.__or__, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 )
@@ -345,7 +348,7 @@ def _execute_in_ipython(source: str, namespace: dict[str, Any]) -> str:
     config.HistoryManager.enabled = False
     shell = InteractiveShell.instance(config=config, user_module=sys.modules["__main__"], user_ns=namespace)
     # there is no shell here, and line magics such as %matplotlib are for the eyes
-    shell.system, shell.getoutput, shell.run_line_magic = _nothing, lambda *args, **kwargs: [], _nothing
+    vars(shell).update(system=_nothing, getoutput=lambda *args, **kwargs: [], run_line_magic=_nothing)
     result = shell.run_cell(source, store_history=False, silent=True)
     error = result.error_before_exec or result.error_in_exec
     return explain(error) if error else ""
@@ -370,7 +373,7 @@ def fresh_namespace() -> dict[str, Any]:
     sys.modules["__main__"] = module
     for name in ("labdiff.plotting", "google", "google.colab"):
         sys.modules[name] = _Silent(name)
-    labdiff.check = labdiff.hint = _nothing  # type: ignore[attr-defined]
+    labdiff.check = labdiff.hint = _nothing
     module.__dict__.update(display=_nothing, get_ipython=_nothing)
     torch.manual_seed(0)
     return module.__dict__
@@ -427,7 +430,7 @@ def _reap() -> None:
 def _how_it_ended(status: int) -> str:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        known = {signal.SIGSEGV: "a segmentation fault", signal.SIGKILL: "for want of memory, it seems"}
+        known: dict[int, str] = {signal.SIGSEGV: "a segmentation fault", signal.SIGKILL: "for want of memory, it seems"}
         return f"it was ended by signal {number} ({known.get(number) or signal.strsignal(number)})"
     return f"it ended Python (exit status {os.waitstatus_to_exitcode(status)})"
 
@@ -441,7 +444,7 @@ def main() -> None:
     (where,) = sys.argv[1:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the kernel keeps all else from a sandbox's first process
     torch.set_num_threads(1)  # forks stay safe while nothing has run in parallel
-    for lab in exercises.LABS:
+    for lab in LABS:
         exercises.lab(lab)
     gc.collect()
     gc.freeze()  # so that a child's collector does not touch, and copy, every page of its parent

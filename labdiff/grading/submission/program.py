@@ -67,8 +67,8 @@ def program(cells: list[Cell], lab: Lab) -> Program:
     for piece in pieces:
         if piece.statements and not any(piece.kept):
             continue
-        for statement, kept in zip(piece.statements, piece.kept, strict=True):
-            for name in binds(statement) if kept else ():
+        for statement, keep in zip(piece.statements, piece.kept, strict=True):
+            for name in binds(statement) if keep else ():
                 if not _is_shown(statement, from_release):
                     defined[name] = len(sources)
                 definitions.setdefault(name, []).append(statement)

@@ -6,9 +6,8 @@ import copy
 import itertools
 import re
 
-import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from labdiff.exercises import Lab
 from labdiff.grading.submission.program import program
@@ -71,7 +70,8 @@ def restore(cells: list[Cell], lab: Lab) -> NotebookNode:
     restored += [copy.deepcopy(marked[name]) for name in lab.questions if name not in placed]
     for i, node in enumerate(restored):
         node["id"] = f"cell-{i}"
-    return nbformat.v4.new_notebook(cells=restored, metadata=copy.deepcopy(original.metadata))
+    notebook: NotebookNode = new_notebook(cells=restored, metadata=copy.deepcopy(original.metadata))
+    return notebook
 
 
 def _harmless(text: str, lab: Lab) -> str:
@@ -82,7 +82,8 @@ def _harmless(text: str, lab: Lab) -> str:
 
     if len(text) > LONGEST or text.count("<") > MOST_TAGS:
         return text.replace("<", "&lt;")
-    return clean_html(text)
+    cleaned: str = clean_html(text)
+    return cleaned
 
 
 def _is_theirs(cell: Cell, lab: Lab) -> bool:
@@ -95,7 +96,7 @@ def answered_questions(cells: list[Cell], lab: Lab, taken: set[int]) -> dict[str
 
     taken: the numbers of the cells that define answers, whatever their id says.
     """
-    original = [cell for cell in released(lab.name).notebook.cells]
+    original = released(lab.name).notebook.cells
     found: dict[str, int] = {}
     for i, cell in enumerate(original):
         name = cell.metadata.get("nbgrader", {}).get("grade_id")

@@ -54,18 +54,18 @@ def to_canvas(gradebook: Gradebook, lab: str, to: Path, roster: Path | None, col
     if "read only" in points.casefold():
         raise ExportError(f"Canvas does not let the column {header[place]!r} be changed: name another.")
     worth = parsed_number(points)
-    number, login = header.index("ID"), [header.index(t) for t in ("SIS User ID", "SIS Login ID") if t in header]
+    number, logins = header.index("ID"), [header.index(t) for t in ("SIS User ID", "SIS Login ID") if t in header]
     students = [
-        Row(at, row[number].strip(), {row[i].strip() for i in login} - {""}, "", _canvas_name(header, row))
+        Row(at, row[number].strip(), {row[i].strip() for i in logins} - {""}, "", _canvas_name(header, row))
         for at, row in enumerate(table.rows[1:], 1)
         if row[number].strip()
     ]
 
-    def fill(at: int, mark: Mark) -> str:
+    def fill(at: int, mark: Mark, score: float) -> str:
         row = table.rows[at]
         if row[place].strip().upper() in KEPT:
             return f"{printable(mark.student)} is left at {row[place].strip()}, as Canvas has it"
-        row[place] = as_number(mark.score * worth / mark.max_score if worth and mark.max_score else mark.score)
+        row[place] = as_number(score * worth / mark.max_score if worth and mark.max_score else score)
         done.filled += 1
         return ""
 

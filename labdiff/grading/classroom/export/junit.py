@@ -11,55 +11,50 @@ from xml.etree import ElementTree
 
 from nbgrader.api import Gradebook
 
-from labdiff.checking.verdict import MIME, Part
+from labdiff.checking.verdict import MIME, RIGHT, WRONG, Part, Status
 from labdiff.grading.classroom.export.marks import Exported, exported_to, marks
-from labdiff.grading.report import CARRIED, Report, Result
+from labdiff.grading.report import CARRIED, Result
+
+Graded = tuple[str, list[Result], list[str]]  # a student, the results, and the questions that wait for a person
 
 
-def junit(reports: Iterable[tuple[str, Report]], to: Path) -> int:
+def junit(lab: str, graded: Iterable[Graded], to: Path) -> int:
     """Write one JUnit XML file for a class: a testsuite for each student, a testcase for each exercise.
 
-    An exercise that is not right fails, with its marks and its hint as the message; a question
-    in words is skipped; a submission that could not be graded is an error. Reports are taken one by
-    one, so a large class needs no more memory. Returns the number of students.
+    An exercise that is not right fails, with its marks and its hint as the message; a question in words is
+    skipped. Students are taken one by one, so a large class needs no more memory. Returns their number.
     """
     count = 0
     to.parent.mkdir(parents=True, exist_ok=True)
     with open(to, "wb") as file:
         file.write(b"<?xml version='1.0' encoding='utf-8'?>\n<testsuites name=\"labdiff\">\n")
-        for student, report in reports:
-            file.write(ElementTree.tostring(_suite(student, report), encoding="utf-8", xml_declaration=False) + b"\n")
+        for each in graded:
+            file.write(ElementTree.tostring(_suite(lab, *each), encoding="utf-8", xml_declaration=False) + b"\n")
             count += 1
         file.write(b"</testsuites>\n")
     return count
 
 
-def _suite(student: str, report: Report) -> ElementTree.Element:
-    failed = 0 if report.problem else sum(result.status != "right" for result in report.exercises)
-    cases = [*report.exercises, *report.questions] if not report.problem else []
+def _suite(lab: str, student: str, results: list[Result], questions: list[str]) -> ElementTree.Element:
     suite = _element(
         None,
         "testsuite",
         name=student,
-        tests=len(cases) or 1,
-        failures=failed,
-        errors=int(bool(report.problem)),
-        skipped=len(report.questions) if cases else 0,
-        time=f"{report.seconds:.3f}",
+        tests=len(results) + len(questions),
+        failures=sum(result.status != RIGHT for result in results),
+        errors=0,
+        skipped=len(questions),
+        time=f"{sum(result.seconds for result in results):.3f}",
     )
-    if report.problem:
-        case = _element(suite, "testcase", classname=f"{report.lab}.{student}", name=report.lab, time="0")
-        _element(case, "error", message=report.problem, type="ungraded")
-        return suite
-    for result in report.exercises:
-        about = {"classname": f"{report.lab}.{student}", "name": result.name, "time": f"{result.seconds:.3f}"}
+    for result in results:
+        about = {"classname": f"{lab}.{student}", "name": result.name, "time": f"{result.seconds:.3f}"}
         case = _element(suite, "testcase", **about)
-        if result.status != "right":
+        if result.status != RIGHT:
             carried = f", {CARRIED}" if result.basis == CARRIED else ""
             earned = f"{result.score:g} of {result.max_score:g} marks{carried}"
             _element(case, "failure", message=f"{earned}: {_why(result)}", type=result.status)
-    for question in report.questions:
-        case = _element(suite, "testcase", classname=f"{report.lab}.{student}", name=question["name"], time="0")
+    for question in questions:
+        case = _element(suite, "testcase", classname=f"{lab}.{student}", name=question, time="0")
         _element(case, "skipped", message="waits for a person")
     return suite
 
@@ -85,29 +80,28 @@ def to_junit(gradebook: Gradebook, lab: str, to: Path, roster: Any, column: Any,
     known = marks(gradebook, lab)
     done = exported_to(to, known)
     done.without_marks = [mark.student for mark in known if mark.score is None]
-    done.filled = junit(
-        ((m.student, _report(gradebook, lab, m.student, root)) for m in known if m.score is not None), to
-    )
+    graded = (mark.student for mark in known if mark.score is not None)
+    done.filled = junit(lab, ((student, *_results(gradebook, lab, student, root)) for student in graded), to)
     return done
 
 
-def _report(gradebook: Gradebook, lab: str, student: str, root: Path | None) -> Report:
-    """The report of a graded submission, from the gradebook and, for its hints, from what the grader left behind."""
+def _results(gradebook: Gradebook, lab: str, student: str, root: Path | None) -> tuple[list[Result], list[str]]:
+    """What a student earned and what waits, from the gradebook and, for the hints, from what the grader left behind."""
     said = _left_behind(root / "autograded" / student / lab / f"{lab}.ipynb") if root else {}
-    report = Report(lab, 0, "", [])
+    results, questions = [], []
     for grade in gradebook.find_submission_notebook(lab, lab, student).grades:
         name = grade.name.removeprefix("check-")
         if grade.needs_manual_grade:
-            report.questions.append({"name": name, "max_score": grade.max_score})
+            questions.append(name)
             continue
         about = said.get(name, {})
-        status = "right" if grade.score >= grade.max_score else "wrong"
-        result = Result(name, about.get("status", status), grade.score, grade.max_score, grade.score)
+        status = Status(about.get("status", RIGHT if grade.score >= grade.max_score else WRONG))
+        result = Result(name, status, grade.score, grade.max_score, grade.score)
         result.hint, result.basis = about.get("hint", ""), about.get("basis", result.basis)
         result.seconds = about.get("seconds", 0.0)
         result.parts = [Part(**part) for part in about.get("parts", [])]
-        report.exercises.append(result)
-    return report
+        results.append(result)
+    return results, questions
 
 
 def _left_behind(notebook: Path) -> dict[str, dict[str, Any]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from labdiff.grading.classroom.export.marks import Exported, Mark, numbered
+
+Thing = TypeVar("Thing")
 
 
 @dataclass
@@ -25,8 +27,11 @@ class Row:
         return self.name or self.email or self.number
 
 
-def give_marks(known: list[Mark], rows: list[Row], fill: Callable[[int, Mark], str], done: Exported) -> None:
-    """Give each mark to the one row that it belongs to, by number, then id, e-mail, name; note who is left."""
+def give_marks(known: list[Mark], rows: list[Row], fill: Callable[[int, Mark, float], str], done: Exported) -> None:
+    """Give each mark to the one row that it belongs to, by number, then id, e-mail, name; note who is left.
+
+    fill: gets the row's place, whose mark it is, and the score, and returns what a person should know, or "".
+    """
     marked = [mark for mark in known if mark.score is not None]
     pairs: dict[int, Mark] = {}
     taken: set[str] = set()
@@ -48,8 +53,7 @@ def give_marks(known: list[Mark], rows: list[Row], fill: Callable[[int, Mark], s
                 pairs[fits[0].at] = some[0]
                 taken.add(some[0].student)
     for at, mark in pairs.items():
-        said = fill(at, mark)
-        if said:
+        if mark.score is not None and (said := fill(at, mark, mark.score)):
             done.remarks.append(f"{said}.")
     done.not_in_roster += [mark.student for mark in marked if mark.student not in taken]
     done.without_marks += [row.shown for row in rows if row.at not in pairs]
@@ -57,8 +61,8 @@ def give_marks(known: list[Mark], rows: list[Row], fill: Callable[[int, Mark], s
     done.without_marks += [m.student for m in known if m.score is None and not {m.student, m.number, m.email} & listed]
 
 
-def _index(things: list[Any], keys: Callable[[Any], set[str]]) -> dict[str, list[Any]]:
-    index: dict[str, list[Any]] = {}
+def _index(things: Iterable[Thing], keys: Callable[[Thing], set[str]]) -> dict[str, list[Thing]]:
+    index: dict[str, list[Thing]] = {}
     for thing in things:
         for key in keys(thing):
             index.setdefault(key, []).append(thing)

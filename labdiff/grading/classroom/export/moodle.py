@@ -85,14 +85,14 @@ def to_moodle(gradebook: Gradebook, lab: str, to: Path, roster: Path | None, *_:
         for at, row in enumerate(table.rows[1:], 1)
     ]
 
-    def fill(at: int, mark: Mark) -> str:
+    def fill(at: int, mark: Mark, score: float) -> str:
         row, above = table.rows[at], ""
         worth = parsed_number(row[most])
         if worth is None:
             return f"{printable(mark.student)} has no Maximum Grade in the worksheet and gets no mark"
         if locked is not None and row[locked].strip().casefold() == "no":
             return f"{printable(mark.student)}'s grade cannot be changed in Moodle and is left as it was"
-        score = mark.score * worth / mark.max_score if mark.max_score else mark.score
+        score = score * worth / mark.max_score if mark.max_score else score
         if score > worth:  # Moodle would skip it without a word
             earned = f"{printable(mark.student)} earned {as_number(score)} of {as_number(worth)}"
             above = f"{earned}; Moodle takes the maximum only"
@@ -118,8 +118,7 @@ def moodle_feedback_zip(pages: Iterable[tuple[str, str, Path]], to: Path) -> lis
         for origin, student, page in pages:
             place = next((part for part in re.split(r"[/\\]", origin) if re.fullmatch(MOODLE, part)), "")
             match = re.fullmatch(MOODLE, place, re.S)
-            is_found = bool(match and re.fullmatch(r"[^_]*_\d+", match["student"]))
-            if not is_found:
+            if not match or not re.fullmatch(r"[^_]*_\d+", match["student"]):
                 unknown.append(student)
                 name = f"{student}/{Path(page).name}"
             elif match["flat"]:
