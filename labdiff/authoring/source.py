@@ -26,7 +26,7 @@ from labdiff import __version__
 from labdiff.errors import SourceError
 from labdiff.exercises import Exercise, Lab, Written
 from labdiff.grading.classroom.release.cells import cell_of, installs
-from labdiff.grading.submission.syntax import only_defines
+from labdiff.grading.submission.syntax import only_defines, uses
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 REGION = re.compile(rf"[ \t]*{BEGIN}\n(.*?)[ \t]*{END}\n?", re.DOTALL)
@@ -174,13 +174,19 @@ def code_hash(notebook: NotebookNode) -> str:
 def reference(notebook: NotebookNode, lab: Lab) -> str:
     """The reference module: every cell that only imports, defines or names constants.
 
-    Demonstrations, checks and figures stay out, so importing a reference runs nothing.
+    Demonstrations, checks and figures stay out, so importing a reference runs nothing; so does what uses the shipped
+    networks and their schedule, which themselves are made of references.
     """
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code" and not installs(cell)]
-    kept = [text for text in code if only_defines(text) and ast.parse(text).body]
+    kept = [text for text in code if only_defines(text) and ast.parse(text).body and not _shipped(text)]
     body = without_marks("\n\n\n".join(kept))
     text = f'"""Built by `labdiff build` from solutions/{lab.name}/{lab.name}.py; edit that, not this."""\n\n{body}\n'
     return _ruff(_ruff(text, "check", "--fix", "--select", "F401,I", "--quiet"), "format", "--quiet")
+
+
+def _shipped(text: str) -> set[str]:
+    """What a cell uses of the shipped networks, without having imported it itself."""
+    return {"models", "schedules"} & uses(ast.parse(text).body)
 
 
 def without_marks(text: str) -> str:

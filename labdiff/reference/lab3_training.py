@@ -9,8 +9,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from labdiff import schedules
-from labdiff.reference.lab1_forward import extract, q_sample
+from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas, extract, q_sample
 from labdiff.reference.lab2_unet import UNet
 
 
@@ -190,7 +189,7 @@ def train_unet(images, steps, batch=64, peak=1e-3, seed=0, device=None, alphas_c
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if alphas_cumprod is None:
-        alphas_cumprod = schedules.alphas_cumprod()
+        alphas_cumprod = compute_alphas_cumprod(cosine_betas(1000))
     alphas_cumprod = alphas_cumprod.to(device)
     batch = min(batch, len(images))
     warmup = max(1, min(100, steps // 10))

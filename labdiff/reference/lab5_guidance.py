@@ -1,18 +1,11 @@
 """Built by `labdiff build` from solutions/lab5_guidance/lab5_guidance.py; edit that, not this."""
 
-import copy
-
 import torch
 from torch import nn
-from tqdm import tqdm
 
-from labdiff import models, schedules
 from labdiff.reference.lab1_forward import extract, q_sample
 from labdiff.reference.lab2_unet import Stage, UNet
 from labdiff.reference.lab3_training import (
-    bfloat16_is_faster,
-    ema_update,
-    learning_rate,
     v_target,
     x0_from_v,
 )
@@ -83,50 +76,6 @@ def share_as_asked(probabilities, y):
     Returns a number from 0 to 1.
     """
     return (probabilities.argmax(dim=1) == y).float().mean().item()
-
-
-def teach_labels(network, images, labels, steps, batch=64, peak=1e-3, drop=0.1, first=300, seed=0, callback=None):
-    """Teach labels to a network that can draw already, with the answers above.
-
-    network: a GuidedUNet; its weights change. images: (N, 1, H, W) in [-1, 1]. labels: (N,), int64.
-    steps, batch: how many batches, and how large. peak: the largest learning rate; the label vectors have 20 times as
-    much. drop: the share of labels that are dropped. first: the lowest timestep that is trained.
-    callback: after each step, callback(steps done, ema) is called.
-    Returns the averaged network, in evaluation mode.
-    """
-    device = next(network.parameters()).device
-    alphas_cumprod = schedules.alphas_cumprod().to(device)  # (T,)
-    network = network.to(memory_format=torch.channels_last).train()
-    ema = copy.deepcopy(network).requires_grad_(False).eval()
-    vectors = network.label.weight  # (classes + 1, 4 channels)
-    rest = [parameter for parameter in network.parameters() if parameter is not vectors]
-    groups = [{"params": rest, "times": 1}, {"params": [vectors], "times": 20}]
-    optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.99), weight_decay=0.01)
-    generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device sees the same batches
-    few = images[:batch].to(device)
-    unet = models.unet().to(device)
-    faster = bfloat16_is_faster(unet, few, torch.zeros(len(few), dtype=torch.int64, device=device))
-    unet.cpu()
-    warmup = max(1, min(20, steps // 10))
-    for step in tqdm(range(steps), desc="teaching labels", unit="step", mininterval=1):
-        chosen = torch.randint(0, len(images), (batch,), generator=generator)  # (B,)
-        u = torch.rand(batch, generator=generator)  # (B,)
-        t = torch.randint(first, len(alphas_cumprod), (batch,), generator=generator)  # (B,)
-        eps = torch.randn(batch, *images.shape[1:], generator=generator)  # (B, 1, H, W)
-        y = drop_labels(labels[chosen], u, drop, network.null)  # (B,)
-        x_0, y, t, eps = (each.to(device) for each in (images[chosen], y, t, eps))
-        for group in optimizer.param_groups:
-            group["lr"] = group["times"] * learning_rate(step, max(steps, warmup + 1), peak, warmup)
-        with torch.autocast(device.type, torch.bfloat16, enabled=faster):
-            loss = guided_loss(network, x_0, y, t, eps, alphas_cumprod)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        ema_update(ema, network, min(0.98, (1 + step) / (10 + step)))
-        if callback:
-            callback(step + 1, ema)
-    return ema
 
 
 def label_gradient(eps_unconditional, eps_conditional, abar_t):

@@ -6,13 +6,11 @@ import re
 import torch
 import torch.nn.functional as F
 from torch import nn
-from tqdm import tqdm
 
-from labdiff import models, pictures, schedules
+from labdiff import pictures
 from labdiff.reference.lab1_forward import extract, q_sample
 from labdiff.reference.lab2_unet import Downsample, Stage, UNet, Upsample, attention
 from labdiff.reference.lab3_training import v_target, x0_from_v
-from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps
 from labdiff.reference.lab5_guidance import guide, walk
 
 
@@ -340,43 +338,6 @@ def make_text_denoiser(model, alphas_cumprod, tokens, null, scale=1.0):
     """
     negative = model.text(null.reshape(-1, tokens.shape[1]))  # (1, L, width) or (B, L, width)
     return make_context_denoiser(model.unet, alphas_cumprod, model.text(tokens), negative, scale)
-
-
-def noises(n, seed=0):
-    """Noise of n latents, (n, 4, 8, 8); with one seed always the same."""
-    return torch.randn(n, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
-
-
-@torch.inference_mode()
-def draw(model, coder, prompts, negative="", scale=3.0, steps=20, seed=0, eta=1.0):
-    """Draw a picture for each prompt.
-
-    prompts: n texts. negative: one text for all, or n. seed: of all noise; the i-th of n prompts always gets the same.
-    Returns (n, 3, 32, 32) in [-1, 1], on the CPU.
-    """
-    where = coder.scale.device
-    alphas_cumprod = schedules.alphas_cumprod()  # (1000,)
-    tokens = torch.tensor([tokenise(text) for text in prompts], device=where)  # (n, L)
-    negatives = [negative] if isinstance(negative, str) else negative
-    away = torch.tensor([tokenise(text) for text in negatives], device=where)  # (1, L) or (n, L)
-    z_T = noises(len(prompts), seed).to(where)
-    generator = torch.Generator().manual_seed(seed + 1)
-    made, parts = [], list(zip(z_T.split(50), tokens.split(50), away.expand_as(tokens).split(50), strict=True))
-    for z, words, other in tqdm(parts, desc="drawing", disable=len(parts) < 3, leave=False):
-        denoise = make_text_denoiser(model, alphas_cumprod, words, other, scale)
-        z_0 = ddim_sample(denoise, z, ddim_timesteps(1000, steps), alphas_cumprod, eta, generator)  # (n, 4, 8, 8)
-        made.append(coder.decode(z_0).cpu())
-    return torch.cat(made)
-
-
-def obeyed(drawn, asked):
-    """The share of pictures in which each attribute is as asked, and all but the size together.
-
-    drawn: (N, 3, 32, 32). asked: (N, 6). Returns a dictionary of numbers from 0 to 1.
-    """
-    right = models.attributes_of(drawn, progress=False) == asked  # (N, 6)
-    shares = dict(zip(pictures.ATTRIBUTES, right.float().mean(0).tolist(), strict=True))
-    return shares | {"all": right[:, : pictures.SIZE].all(1).float().mean().item()}
 
 
 def attention_maps(weights, height, width):
