@@ -44,9 +44,9 @@ def process() -> torch.Tensor:
                 kept.append(x)
                 wanted.pop(0)
             shape = (len(x), 1, 1, 1)
-            pair = [abar[i].expand(shape) for i in (t, previous)]
+            abar_t, abar_prev = abar[t].expand(shape), abar[previous].expand(shape)
             noise = torch.randn(x.shape, generator=generator)  # (B, 1, 28, 28)
-            x = ddim_step(x, denoise(x, t), *pair, ddim_sigma(*pair, 1.0), noise)
+            x = ddim_step(x, denoise(x, t), abar_t, abar_prev, ddim_sigma(abar_t, abar_prev, 1.0), noise)
     return _twice(torch.stack([*kept, x], 1).flatten(0, 1), len(kept) + 1)
 
 
