@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from labdiff import exercises
 from labdiff.authoring import proofs
+from labdiff.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 ALL = [exercise for lab in exercises.LABS for exercise in exercises.lab(lab).exercises.values()]
@@ -35,3 +38,8 @@ def named(kind: str) -> list[Any]:
         for exercise in ALL
         for title, answer in answers(exercise.lab, kind).get(exercise.name, {}).items()
     ]
+
+
+def labdiff(*arguments: object) -> Result:
+    """Run the `labdiff` command in this process and folder. Raises what the command does not turn into a sentence."""
+    return CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)

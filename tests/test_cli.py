@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support import ROOT
+from support import ROOT, labdiff
 
 
-def labdiff(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def in_a_new_process(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """As somebody types it: nothing is imported yet, and the surroundings are of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "labdiff.cli", *arguments],
+        [sys.executable, "-m", "labdiff", *arguments],
         cwd=cwd,
         env=os.environ | environment,
         capture_output=True,
@@ -24,13 +25,18 @@ def labdiff(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
     )
 
 
-@pytest.mark.slow
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Each test works in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize("isolation", [pytest.param("bubblewrap", marks=pytest.mark.sandbox), "none"])
 def test_demo_grades_writes_feedback_and_draws_digits_without_network_or_mnist(tmp_path, isolation):
     surroundings = {"LABDIFF_DATA": "/nowhere", "HTTP_PROXY": "http://127.0.0.1:9"}
     if isolation == "none":  # as where bubblewrap is not installed
         surroundings["PATH"] = str(Path(sys.executable).parent)
-    done = labdiff("demo", cwd=tmp_path, **surroundings)
+    done = in_a_new_process("demo", cwd=tmp_path, **surroundings)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"isolation: {isolation}" in done.stdout
     assert ("apt-get install bubblewrap" in done.stdout) == (isolation == "none")
@@ -49,8 +55,8 @@ def test_demo_grades_writes_feedback_and_draws_digits_without_network_or_mnist(t
 
 
 def test_an_unknown_lab_is_named_with_the_nearest(tmp_path):
-    done = labdiff("build", "lab1_foward", cwd=tmp_path)
-    assert done.returncode == 1
+    done = labdiff("build", "lab1_foward")
+    assert done.exit_code == 1
     assert "There is no lab called 'lab1_foward'. Did you mean lab1_forward" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -62,28 +68,28 @@ def test_what_cannot_be_graded_is_one_sentence(tmp_path):
         (["missing.ipynb"], "There is no file missing.ipynb."),
         (["broken.ipynb", "--lab", "lab1"], "There is no lab called 'lab1'. Did you mean lab1_forward"),
     ):
-        done = labdiff("grade", *arguments, cwd=tmp_path)
-        assert done.returncode != 0
+        done = labdiff("grade", *arguments)
+        assert done.exit_code != 0
         assert message in " ".join(done.stderr.split())
         assert "Traceback" not in done.stderr
 
 
 def test_training_never_replaces_a_file_unless_told(tmp_path):
-    (tmp_path / "judge.ckpt").write_text("precious")
-    done = labdiff("train", "judge", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "judge.ckpt exists already: choose another name, or say --overwrite." in done.stderr
-    assert (tmp_path / "judge.ckpt").read_text() == "precious"
+    (tmp_path / "classifier.ckpt").write_text("precious")
+    done = labdiff("train", "classifier")
+    assert done.exit_code == 1
+    assert "classifier.ckpt exists already: choose another name, or say --overwrite." in done.stderr
+    assert (tmp_path / "classifier.ckpt").read_text() == "precious"
 
 
-def test_training_without_mnist_says_what_to_do(tmp_path):
-    done = labdiff("train", "model", "--steps", "1", cwd=tmp_path, LABDIFF_DATA="offline")
-    assert done.returncode == 1
+def test_training_without_mnist_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("LABDIFF_DATA", "offline")
+    done = labdiff("train", "model", "--steps", "1")
+    assert done.exit_code == 1
     assert "LABDIFF_DATA=offline, so MNIST is not looked for." in done.stderr
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.sandbox
 def test_an_instructors_evening_from_the_release_to_what_moodle_takes_back(tmp_path):
     handed_in = tmp_path / "handed_in.zip"
@@ -105,8 +111,8 @@ def test_an_instructors_evening_from_the_release_to_what_moodle_takes_back(tmp_p
         (["export", "lab1_forward", "--format", "moodle", "--roster", str(worksheet), "--out", "marks.csv"], "Lena"),
         (["similar", "lab1_forward", "--submitted", str(handed_in)], "0 pairs of 2 submissions"),
     ):
-        done = labdiff(*arguments, cwd=tmp_path)
-        assert done.returncode == 0, done.stdout + done.stderr
+        done = labdiff(*arguments)
+        assert done.exit_code == 0, done.stdout + done.stderr
         assert said in done.stdout, done.stdout
     assert "Chen Lovelace_1235,7.6,20" in (tmp_path / "reports" / "lab1_forward" / "summary.csv").read_text()
     marks = (tmp_path / "marks.csv").read_text()
@@ -124,7 +130,7 @@ def test_what_the_class_commands_cannot_do_is_one_sentence(tmp_path):
         (["feedback", "lab1_forward"], "Nobody was graded in lab1_forward yet"),
         (["similar", "lab1_forward"], "There is no submitted"),
     ):
-        done = labdiff(*arguments, cwd=tmp_path)
-        assert done.returncode == 1
+        done = labdiff(*arguments)
+        assert done.exit_code == 1
         assert message in done.stderr
         assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1

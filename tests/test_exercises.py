@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from support import ALL, answers, named, reference
@@ -30,11 +32,31 @@ def test_the_reference_passes_against_the_golden_answers(exercise):
     assert verdict.score == exercise.points
 
 
+@functools.cache
+def on_fresh_inputs(name):
+    """What the reference gives on inputs that no golden answer was made with."""
+    exercise = exercises.find(name)
+    return run_probe(exercise, answer_of(exercise), exercise.drawn(FRESH))
+
+
+@functools.cache
+def mistakes_on_fresh_inputs(name):
+    """What each mistake of an exercise gives there, and the fingerprints by which it is recognised: outputs, prints."""
+    exercise = exercises.find(name)
+    outputs, prints = {}, {}
+    for answer in answers(exercise.lab, "mistake")[name].values():
+        hint = hint_of(answer)
+        got = outputs[hint] = run_probe(exercise, answer, exercise.drawn(FRESH))
+        wrong = [part.name for part in judge(exercise, got, on_fresh_inputs(name)).parts if not part.passed]
+        found = fingerprint(got, exercise)
+        prints[hint] = {part: found[part] for part in wrong}
+    return outputs, prints
+
+
 @pytest.mark.parametrize("exercise, answer", named("variant"))
 def test_a_variant_passes_on_golden_and_on_fresh_inputs(exercise, answer):
     assert verdict_of(exercise, answer).status == RIGHT
-    expected = run_probe(exercise, answer_of(exercise), exercise.drawn(FRESH))
-    verdict = judge(exercise, run_probe(exercise, answer, exercise.drawn(FRESH)), expected)
+    verdict = judge(exercise, run_probe(exercise, answer, exercise.drawn(FRESH)), on_fresh_inputs(exercise.name))
     assert verdict.status == RIGHT, verdict.parts
 
 
@@ -48,13 +70,8 @@ def test_a_mistake_is_caught_and_gets_its_own_hint(exercise, answer):
 
 @pytest.mark.parametrize("exercise, answer", named("mistake"))
 def test_a_mistake_is_caught_and_recognised_on_fresh_inputs_too(exercise, answer):
-    expected = run_probe(exercise, answer_of(exercise), exercise.drawn(FRESH))
-    prints = {}
-    for other in answers(exercise.lab, "mistake")[exercise.name].values():
-        got = run_probe(exercise, other, exercise.drawn(FRESH))
-        wrong = [part.name for part in judge(exercise, got, expected).parts if not part.passed]
-        prints[hint_of(other)] = {part: fingerprint(got, exercise)[part] for part in wrong}
-    verdict = judge(exercise, run_probe(exercise, answer, exercise.drawn(FRESH)), expected, prints)
+    outputs, prints = mistakes_on_fresh_inputs(exercise.name)
+    verdict = judge(exercise, outputs[hint_of(answer)], on_fresh_inputs(exercise.name), prints)
     assert verdict.status == WRONG
     assert verdict.hint == hint_of(answer)
 
@@ -140,7 +157,7 @@ def test_golden_answers_hold_no_text_in_the_clear(exercise):
 @each_exercise
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_the_reference_gives_the_same_on_the_gpu(exercise):
-    expected = run_probe(exercise, answer_of(exercise), exercise.drawn(FRESH))
+    expected = on_fresh_inputs(exercise.name)
     with torch.backends.cudnn.flags(allow_tf32=False):
         got = run_probe(exercise, answer_of(exercise), exercise.drawn(FRESH), device="cuda")
     for part, output in got.items():

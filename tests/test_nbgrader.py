@@ -19,11 +19,10 @@ from labdiff import exercises
 from labdiff.grading.classroom.course import Course, on_path
 from labdiff.grading.classroom.demo import summary, table
 
-pytestmark = pytest.mark.slow
 CLASS = ROOT / "tests" / "class"
 
 
-@pytest.fixture(scope="module", params=["labdiff", "stock"])
+@pytest.fixture(scope="module", params=["labdiff", pytest.param("stock", marks=pytest.mark.stock)])
 def course(tmp_path_factory, request):
     """A course whose submissions labdiff grades, and one of stock nbgrader."""
     root = tmp_path_factory.mktemp(request.param)

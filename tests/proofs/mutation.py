@@ -223,9 +223,11 @@ def _place(definition: Definition, path: Path) -> Path:
 
 
 def _stands_alone(node: ast.AST) -> bool:
-    """Whether a node is an expression that says enough: no name and no number."""
+    """Whether a node is an expression that says enough: no name, no number, no part of an index."""
     if isinstance(node, ast.UnaryOp):
         return not isinstance(node.operand, ast.Constant)
+    if isinstance(node, ast.Tuple) and any(isinstance(each, ast.Slice) for each in node.elts):
+        return False
     return isinstance(node, ast.expr) and not isinstance(node, (ast.Slice, ast.Starred, ast.Name, ast.Constant))
 
 

@@ -397,9 +397,9 @@ def test_outputs_of_100_megabytes_cost_neither_marks_nor_much_time_and_memory():
     tracemalloc.stop()
     assert sum(len(cell.source) for cell in cells) < 1 << 20
     assert peak < 5 * len(data)
-    started = time.perf_counter()
+    started = time.process_time()
     assert graded(LAB1, "outputs of 100 MB", data) == {}
-    assert time.perf_counter() - started < 60
+    assert time.process_time() - started < 60
 
 
 # --- what cannot be graded --------------------------------------------------------------------
@@ -479,11 +479,11 @@ def test_no_notebook_keeps_the_grader_busy(cell):
     lab = exercises.lab("lab1_forward")
     notebook = right("lab1_forward")
     notebook["cells"].append(cell)
-    started = time.monotonic()
+    started = time.process_time()
     cells = mend(read(json.dumps(notebook).encode()), lab)
     program(cells, lab)
     restore(cells, lab)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_a_file_that_would_fill_memory_is_refused_before_it_is_parsed():
