@@ -26,7 +26,7 @@ from labdiff import __version__
 from labdiff.errors import SourceError
 from labdiff.exercises import Exercise, Lab, Written
 from labdiff.grading.classroom.release.cells import cell_of, installs
-from labdiff.grading.submission.syntax import only_defines, uses
+from labdiff.grading.submission.syntax import DEFINITIONS, only_defines, uses
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 REGION = re.compile(rf"[ \t]*{BEGIN}\n(.*?)[ \t]*{END}\n?", re.DOTALL)
@@ -178,15 +178,19 @@ def reference(notebook: NotebookNode, lab: Lab) -> str:
     networks and their schedule, which themselves are made of references.
     """
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code" and not installs(cell)]
-    kept = [text for text in code if only_defines(text) and ast.parse(text).body and not _shipped(text)]
-    body = without_marks("\n\n\n".join(kept))
-    text = f'"""Built by `labdiff build` from solutions/{lab.name}/{lab.name}.py; edit that, not this."""\n\n{body}\n'
+    kept = []
+    left_out = {"models", "schedules"}
+    for text in code:
+        body = ast.parse(text).body
+        if only_defines(text) and body and not uses(body) & left_out:
+            kept.append(text)
+        elif body:
+            left_out |= {node.name for node in body if isinstance(node, DEFINITIONS)}
+    written = without_marks("\n\n\n".join(kept))
+    text = (
+        f'"""Built by `labdiff build` from solutions/{lab.name}/{lab.name}.py; edit that, not this."""\n\n{written}\n'
+    )
     return _ruff(_ruff(text, "check", "--fix", "--select", "F401,I", "--quiet"), "format", "--quiet")
-
-
-def _shipped(text: str) -> set[str]:
-    """What a cell uses of the shipped networks, without having imported it itself."""
-    return {"models", "schedules"} & uses(ast.parse(text).body)
 
 
 def without_marks(text: str) -> str:

@@ -349,48 +349,6 @@ def attention_maps(weights, height, width):
     return weights.mean(1).transpose(1, 2).reshape(len(weights), -1, height, width)  # (B, L, H, W)
 
 
-@torch.inference_mode()
-def draw_and_watch(model, coder, prompt, seed=0, steps=20):
-    """Draw one prompt, and the mean attention map of each of its words on the upper floor.
-
-    Returns a picture (1, 3, 32, 32) and maps (L, 8, 8).
-    """
-    maps = []
-
-    def attend(q, k, v):
-        output, weights = attention(q, k, v)
-        if weights.shape[2] == 64:  # the other floor has 16 places
-            maps.append(attention_maps(weights[-1:], 8, 8)[0])  # (L, 8, 8), the last row has the prompt
-        return output, weights
-
-    layers = [module for module in model.unet.modules() if isinstance(module, CrossAttention)]
-    for layer in layers:
-        layer.attend = attend
-    try:
-        picture = draw(model, coder, [prompt], seed=seed, steps=steps)
-    finally:
-        for layer in layers:
-            layer.attend = attention
-    return picture, torch.stack(maps).mean(0).cpu()
-
-
-def show_maps(prompt, picture, maps):
-    """Show a picture, and beside it one map per token of its prompt, each on a scale of its own."""
-    import matplotlib.pyplot as plt
-
-    words = ["<start>", *re.findall(r"\w+", prompt)]
-    _, axes = plt.subplots(1, len(words) + 1, figsize=(1.25 * len(words) + 1.25, 1.7), layout="constrained")
-    axes[0].imshow((picture[0].permute(1, 2, 0) + 1) / 2)
-    axes[0].set_title("picture", fontsize=9)
-    for axis, word, each in zip(axes[1:], words, maps, strict=False):
-        axis.imshow((picture[0].mean(0) + 1) / 2, cmap="gray", vmin=0, vmax=1)
-        axis.imshow(each, extent=(-0.5, 31.5, 31.5, -0.5), cmap="inferno", alpha=0.75)
-        axis.set_title(f"{word}\n{each.mean():.2f}", fontsize=9)
-    for axis in axes:
-        axis.axis("off")
-    plt.show()
-
-
 def predict_held_out():
     """Return "as asked", "other ink" or "other digit"."""
     return "as asked"
