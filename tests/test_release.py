@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -24,12 +25,12 @@ from releases import code_of, members, notebook_in, wheel_in
 from submissions import SEED, right_answers
 from support import ROOT
 
+from labdiff import __version__, manifest
 from labdiff.authoring.source import fill
-from labdiff.errors import ReleaseError
+from labdiff.errors import FileError, ReleaseError, UnknownName
 from labdiff.exercises import lab as find_lab
 from labdiff.exercises.names import LABS
-from labdiff.grading.classroom import release as packing
-from labdiff.grading.classroom.release import pack_release
+from labdiff.grading.classroom.release import cells, contents, notebook, pack_release, package
 from labdiff.grading.grade import grade
 
 each_lab = pytest.mark.parametrize("lab", LABS)
@@ -41,18 +42,21 @@ def released(lab: str) -> NotebookNode:
 
 # --- what is in it ----------------------------------------------------------------------------
 
-EVERYWHERE = {
-    *("__init__.py", "checkpoints.py", "data.py", "metrics.py", "offline_digits.npz", "plotting.py"),
-    *(f"checking/{name}.py" for name in ("__init__", "golden", "judge", "notebook", "run")),
-    *("exercises/__init__.py", "reference/__init__.py"),
-}
 LENT = {"lab1_forward": set(), "lab2_unet": {"shipped/model.ckpt"}}
-LENT["lab3_training"] = {"shipped/model.ckpt", "reference/lab4_sampling.py"}
-LENT["lab4_sampling"] = {"shipped/model.ckpt", "shipped/judge.ckpt", "reference/lab4_sampling.py"}
-LENT["lab5_guidance"] = {"shipped/model.ckpt", "shipped/judge.ckpt", "shipped/guided.ckpt"}
-LATER = {"pictures.py", "shipped/autoencoder.ckpt", "shipped/text_to_image.ckpt"}
-LENT["lab6_text_to_image"] = LENT["lab5_guidance"] | LATER
-LENT["lab7_editing"] = LENT["lab8_debugging"] = LENT["lab6_text_to_image"] | {"canvas.py"}
+LENT["lab3_training"] = {"shipped/model.ckpt", "reference/lab4_sampling.py", "reference/lab4_sampling.json"}
+LENT["lab4_sampling"] = LENT["lab3_training"] | {"shipped/classifier.ckpt"}
+LENT["lab5_guidance"] = {f"shipped/{name}.ckpt" for name in ("model", "classifier", "guided")}
+LENT["lab6_text_to_image"] = LENT["lab5_guidance"] | {"shipped/autoencoder.ckpt", "shipped/text_to_image.ckpt"}
+LENT["lab7_editing"] = LENT["lab8_debugging"] = LENT["lab6_text_to_image"] | {"canvas.py", "canvas.html"}
+LEFT_AT_HOME = (
+    "grading/",
+    "authoring/",
+    "models/train/",
+    "cli.py",
+    "__main__.py",
+    "manifest.py",
+    "models/evaluation.py",
+)
 
 
 @each_lab
@@ -67,7 +71,22 @@ def test_the_wheel_holds_what_the_lab_needs_and_no_more(packed, lab):
     earlier = {f"reference/{each}.py" for each in labs[:-1]}
     _, files = wheel_in(packed(lab))
     held = {name.removeprefix("labdiff/") for name in files if ".dist-info/" not in name}
-    assert held == EVERYWHERE | mine | earlier | LENT[lab]
+    assert not [name for name in held if name.startswith(LEFT_AT_HOME)]
+    of_some_labs = re.compile(r".*/lab\d.*|shipped/.*|canvas\..*")
+    assert {name for name in held if of_some_labs.fullmatch(name)} == mine | earlier | LENT[lab]
+
+
+@each_lab
+def test_whatever_a_module_of_the_wheel_imports_of_labdiff_at_its_top_is_there(packed, lab):
+    _, files = wheel_in(packed(lab))
+    held = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in files}
+    for name, data in files.items():
+        for node in ast.parse(data).body if name.endswith(".py") else ():
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "labdiff":
+                inside = [f"{node.module}.{each.name}" for each in node.names]
+                assert {node.module, *filter(manifest.file_of, inside)} <= held, name
+            elif isinstance(node, ast.Import):
+                assert {each.name for each in node.names if each.name.split(".")[0] == "labdiff"} <= held, name
 
 
 @each_lab
@@ -224,7 +243,7 @@ def test_the_search_for_answers_finds_those_that_are_there(packed, lab, tmp_path
 
 
 def test_a_notebook_that_imports_what_its_class_is_still_to_write_is_not_packed(monkeypatch, tmp_path):
-    monkeypatch.setattr(packing, "_imports", lambda lab: {"labdiff.reference.lab2_unet.UNet"})
+    monkeypatch.setattr(package, "_imports", lambda lab: {"labdiff.reference.lab2_unet.UNet"})
     with pytest.raises(ReleaseError, match=r"lab2_unet\.UNet.*still to write"):
         pack_release("lab1_forward", tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -261,12 +280,12 @@ def test_a_folder_that_is_missing_is_made(tmp_path):
 
 
 def test_what_cannot_be_packed_or_written_is_said_in_one_sentence(tmp_path, monkeypatch):
-    with pytest.raises(ReleaseError, match="Did you mean lab1_forward"):
+    with pytest.raises(UnknownName, match="Did you mean lab1_forward"):
         pack_release("lab1_foward", tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ReleaseError, match="cannot be written"):
+    with pytest.raises(FileError, match="cannot be written"):
         pack_release("lab1_forward", tmp_path / "file" / "one.zip")
-    monkeypatch.setattr(packing, "PACKAGE", tmp_path / "labdiff")
+    monkeypatch.setattr(notebook, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ReleaseError, match=r"The correction of lab1_forward is not here: .* solutions/"):
         pack_release("lab1_forward", tmp_path, correction=True)
@@ -281,6 +300,48 @@ def test_the_correction_is_packed_with_its_outputs_under_a_name_that_overwrites_
     outputs = [cell.get("outputs") for cell in notebook_in(file).cells]
     assert outputs == [cell.get("outputs") for cell in correction.cells]
     assert wheel_in(file) == wheel_in(packed(lab))
+
+
+# --- its version ------------------------------------------------------------------------------
+
+
+def test_a_corrected_check_changes_the_version_and_nothing_else_does(packed, monkeypatch, tmp_path):
+    name = wheel_in(packed("lab1_forward"))[0]
+    assert re.fullmatch(rf"labdiff-{re.escape(__version__)}\+lab1\.forward\.[0-9a-f]{{8}}-py3-none-any\.whl", name)
+    files = package.package("lab1_forward")
+    files["labdiff/exercises/lab1_forward.py"] += b"\n"
+    monkeypatch.setattr(contents, "package", lambda lab: files)
+    other = wheel_in(pack_release("lab1_forward", tmp_path))[0]
+    assert (other == name, other[:-27] == name[:-27]) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "here, does",
+    [
+        ("0.2.0+lab4.sampling.0123abcd", True),
+        ("0.3.0+lab4.sampling.0123abcd", True),
+        ("0.10.0", True),
+        ("0.2.0", True),
+        ("0.1.0", False),  # the whole package, and older
+        ("0.1.0+lab8.debugging", False),
+        ("0.2.0+lab2.unet.0123abcd", False),
+        ("0.3.0+lab2.unet.0123abcd", False),
+        ("0.2.0+lab3.training.0123abcd", False),
+    ],
+)
+def test_what_serves_a_lab_is_as_new_and_holds_that_lab(here, does):
+    first = cells.cell_of(notebook.FIRST_CELL, VERSION="0.2.0+lab3.training.89abcdef")
+    names: dict[str, Any] = {}
+    exec(first.partition("here, wheel =")[0], names)
+    assert names["serves"](here) is does
+
+
+def test_a_file_that_becomes_a_cell_loses_its_docstring_and_gets_its_constants(tmp_path):
+    file = tmp_path / "cell.py"
+    file.write_text('"""For\n\nauthors."""\n\n# For students.\nA = "1"\nB = "2"\nprint(A)\n')
+    assert cells.cell_of(file, A="3") == '# For students.\nA = "3"\nB = "2"\nprint(A)'
+    with pytest.raises(ValueError, match="one line C"):
+        cells.cell_of(file, C="3")
 
 
 # --- handed in --------------------------------------------------------------------------------

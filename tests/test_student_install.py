@@ -19,8 +19,8 @@ import labdiff
 
 HERE = Path(__file__).parent / "install"
 PACKAGE = Path(labdiff.__file__).parent
-PLAIN = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "scikit-image"}
-WITH_PLAIN = {"skimage", "scipy"}  # how scikit-image is imported, and what comes with it
+PLAIN = {"torch", "torchvision", "numpy", "scipy", "matplotlib", "tqdm", "scikit-image", "pillow"}
+IMPORTED_AS = {"skimage", "PIL"}
 OPTIONAL = {"IPython", "ipywidgets"}  # used where a notebook has them, never needed
 INSTRUCTORS = {"grading", "authoring"}
 COLAB_PYTHONS = ("3.12.13", "3.13.15")  # both runtimes that Colab offered in August 2026
@@ -114,7 +114,7 @@ def test_a_students_module_never_imports_the_instructors_side(file):
 
 @each_student_module
 def test_a_students_module_imports_only_plain_dependencies(file):
-    known = PLAIN | WITH_PLAIN | OPTIONAL | {"labdiff"} | set(sys.stdlib_module_names)
+    known = PLAIN | IMPORTED_AS | OPTIONAL | {"labdiff"} | set(sys.stdlib_module_names)
     assert {name.split(".")[0] for name in imports(parsed(file))} - known == set()
 
 

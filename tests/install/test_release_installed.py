@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,53 +21,40 @@ from labdiff.authoring.source import fill
 from labdiff.checking.verdict import MIME
 from labdiff.exercises import lab as find_lab
 from labdiff.exercises.names import LABS
+from labdiff.grading.classroom.release import contents, pack_release
 from labdiff.grading.submission.syntax import only_defines
 
 SHOWN = "import json, labdiff; print(json.dumps([labdiff.__file__, [*__import__('labdiff.exercises').exercises.LABS]]))"
 # what each lab takes from its package beside the checks
 USES = {
-    "lab1_forward": "assert draw(16, seed=1).shape == (16, 1, 28, 28) and not draw(2, seed=1).equal(draw(2, seed=2))",
-    "lab2_unet": "assert not fit(UNet(), 'model').training",
+    "lab1_forward": """
+from labdiff.models import draw
+assert draw(16, seed=1).shape == (16, 1, 28, 28) and not draw(2, seed=1).equal(draw(2, seed=2))
+""",
+    "lab2_unet": "from labdiff.models import load_weights; assert not load_weights(UNet(), 'model').training",
     "lab3_training": """
+from labdiff.models import unet
 from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps, make_denoiser
 abar = compute_alphas_cumprod(cosine_betas(1000))
 x_T = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(5))
 with torch.inference_mode():
-    drawn = ddim_sample(make_denoiser(checkpoints.model(), abar), x_T, ddim_timesteps(1000, 20), abar)
+    drawn = ddim_sample(make_denoiser(unet(), abar), x_T, ddim_timesteps(1000, 20), abar)
 torch.save(drawn, "drawn.pt")
 """,
-    "lab4_sampling": "assert metrics.look(digits(4)[0])[0].shape == (4, 10); checkpoints.model()",
-    "lab5_guidance": "checkpoints.fit(GuidedUNet(**checkpoints.load('guided')['config']), 'guided')",
-    "lab6_text_to_image": "checkpoints.fit(Autoencoder(**checkpoints.load('autoencoder')['config']), 'autoencoder')",
-    "lab7_editing": "checkpoints.fit(GuidedUNet(**checkpoints.load('guided')['config']), 'guided')",
-    "lab8_debugging": "checkpoints.model()",
+    "lab4_sampling": "from labdiff.models import classify; assert classify(digits(4)[0])[0].shape == (4, 10)",
+    "lab5_guidance": "from labdiff.models import from_checkpoint; from_checkpoint(GuidedUNet, 'guided')",
+    "lab6_text_to_image": """
+from labdiff.models import from_checkpoint
+from_checkpoint(Autoencoder, 'autoencoder'), from_checkpoint(TextToImage, 'text_to_image')
+""",
+    "lab7_editing": "from labdiff.models import guided_unet; guided_unet()",
+    "lab8_debugging": "from labdiff.models import draw, unet; unet(); assert draw(2).shape == (2, 1, 28, 28)",
 }
-
-
-@pytest.fixture(scope="session")
-def fresh_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment that has all packages of this one but labdiff."""
-    folder = tmp_path_factory.mktemp("fresh")
-    shared = folder / "shared"
-    shared.mkdir()
-    for site in (Path(place) for place in sys.path if place.endswith("-packages")):
-        for entry in site.iterdir():
-            if "labdiff" not in entry.name and not (shared / entry.name).is_symlink():
-                (shared / entry.name).symlink_to(entry)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
-    python = folder / "venv" / "bin" / "python"
-    ask = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    own = Path(subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip())
-    # A .pth file appends to the path, so that what pip installs here is found first.
-    (own / "shared.pth").write_text(f"{shared}\n", encoding="utf-8")
-    return python
 
 
 @pytest.fixture
 def run(fresh_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Run a notebook's cells in a new kernel of that environment, in a folder of its own, without any network."""
-    if os.name == "nt":
-        pytest.skip("links to the packages of this environment need rights that Windows does not give")
     environment = {
         "PYTHONPATH": "",
         "PIP_NO_INDEX": "1",
@@ -96,6 +81,27 @@ def run(fresh_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     run_cells.folder = folder
     return run_cells
+
+
+CORRECTED = """
+from importlib.metadata import version
+from labdiff.exercises import lab1_forward
+print("corrected" if hasattr(lab1_forward, "CORRECTED") else "as it was", version("labdiff"))"""
+
+
+@pytest.fixture
+def corrected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The zip of lab 1 after one of its checks was corrected."""
+    before = contents.package
+
+    def package(lab: str) -> dict[str, bytes]:
+        files = before(lab)
+        files["labdiff/exercises/lab1_forward.py"] += b"\nCORRECTED = True\n"
+        return files
+
+    with monkeypatch.context() as patched:
+        patched.setattr(contents, "package", package)
+        return pack_release("lab1_forward", tmp_path / "corrected.zip")
 
 
 def unpack(file: Path, folder: Path) -> NotebookNode:
@@ -147,15 +153,40 @@ def drawn_as_lab_4_draws(file: Path) -> None:
     """What stands in for lab 4's answers draws the same digits as these, but for what they clamp on the way."""
     import torch
 
-    from labdiff.checkpoints import model
+    from labdiff.models import unet
     from labdiff.reference.lab1_forward import compute_alphas_cumprod, cosine_betas
     from labdiff.reference.lab4_sampling import ddim_sample, ddim_timesteps, make_denoiser
 
     abar = compute_alphas_cumprod(cosine_betas(1000))
     x_T = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(5))
     with torch.inference_mode():
-        right = ddim_sample(make_denoiser(model(), abar), x_T, ddim_timesteps(1000, 20), abar)
+        right = ddim_sample(make_denoiser(unet(), abar), x_T, ddim_timesteps(1000, 20), abar)
     assert (torch.load(file) - right).abs().mean() < 0.01
+
+
+@pytest.mark.parametrize("which", ["the notebook that was begun", "the new notebook"])
+def test_a_corrected_check_reaches_who_ran_the_old_one(run, packed, corrected, which):
+    begun = unpack(packed("lab1_forward"), run.folder)
+    run([code_of(begun)[0], "from labdiff import check"])
+    (run.folder / "lab1_forward (1).zip").write_bytes(corrected.read_bytes())
+    notebook = begun if which == "the notebook that was begun" else notebook_in(corrected)
+    first, said, again = run([code_of(notebook)[0], CORRECTED, code_of(notebook)[0]])
+    assert (first.outputs, again.outputs) == ([], [])
+    assert said.outputs[0].text.split() == ["corrected", *wheel_in(corrected)[0].split("-")[1:2]]
+
+
+def test_a_kernel_that_runs_the_old_labdiff_is_told_to_begin_again(run, packed, corrected):
+    first = code_of(unpack(packed("lab1_forward"), run.folder))[0]
+    download = f"import shutil; shutil.copy({str(corrected)!r}, 'new.zip')"
+    cells = run([first, "import labdiff", download, first])
+    assert cells[0].outputs == []
+    assert "restart the kernel" in cells[3].outputs[0].text
+
+
+def test_an_earlier_labs_first_cell_leaves_the_package_of_a_later_one(run, packed, corrected):
+    run([code_of(unpack(packed("lab2_unet"), run.folder))[0]])
+    cells = run([code_of(unpack(corrected, run.folder))[0], SHOWN])
+    assert json.loads(cells[1].outputs[0].text)[1] == [*LABS[:2]]
 
 
 def test_the_zip_itself_beside_the_notebook_is_enough_whatever_the_browser_called_it(run, packed):
