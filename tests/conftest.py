@@ -52,7 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Share all tests out, but start no processes for a file that is named."""
-    if any(_path(each).endswith(".py") for each in config.args):
+    if not all(Path(_path(each)).is_dir() for each in config.args):
         return 0
     return min(CORES, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 

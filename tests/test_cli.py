@@ -51,7 +51,7 @@ def test_demo_grades_writes_feedback_and_draws_digits_without_network_or_mnist(t
     assert (out / "gradebook.db").exists()
     with Image.open(out / "digits.png") as picture:
         assert picture.width > 400
-        assert len(set(picture.convert("L").getdata())) > 50
+        assert len(set(picture.convert("L").tobytes())) > 50
 
 
 def test_an_unknown_lab_is_named_with_the_nearest(tmp_path):

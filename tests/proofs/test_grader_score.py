@@ -13,7 +13,7 @@ from labdiff import exercises
 from labdiff.authoring.proofs import as_answer, hint_of
 from labdiff.grading.grade import grade
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+pytestmark = pytest.mark.sandbox
 SCORE: dict[str, Counter] = {lab: Counter() for lab in exercises.LABS}
 
 
