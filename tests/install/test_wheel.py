@@ -19,7 +19,7 @@ from labdiff.files import CHECKPOINTS
 
 QUICK = (
     "tests/test_packing.py",
-    "tests/test_manifest.py",
+    "tests/test_canvas.py",
     "tests/test_build.py::test_a_students_notebook_holds_no_answer",
 )
 Run = Callable[..., subprocess.CompletedProcess[str]]
