@@ -249,6 +249,7 @@ def train(
     On several GPUs or machines: torchrun --nproc-per-node N -m labdiff train WHICH ...
     """
     import dataclasses
+    import os
 
     from labdiff.models.train import TRAINED
     from labdiff.models.train.training import train as run
@@ -260,8 +261,9 @@ def train(
         figures = run(file, recipe, prepare, device=device, every=every, evaluate=measure, overwrite=overwrite)
     except KeyboardInterrupt as error:
         raise typer.Exit(fail(f"Stopped. The same command goes on from {file}.resume.")) from error
-    print(json.dumps(figures, indent=2))
-    print(f"Wrote {file}.")
+    if os.environ.get("RANK", "0") == "0":  # under torchrun, the process that wrote it
+        print(json.dumps(figures, indent=2))
+        print(f"Wrote {file}.")
 
 
 def fail(message: str) -> int:
