@@ -65,6 +65,18 @@ def test_new_prose_does_not_ask_for_a_new_execution(copy_of_repository):
     assert {Path(name).parent for name in stale[2:]} == {Path("tests/class")}
 
 
+def test_a_new_version_is_named_in_the_notebook_and_leaves_its_outputs_and_ids_as_they_are(monkeypatch):
+    file = ROOT / "solutions" / "lab1_forward" / "lab1_forward.py"
+    made = []
+    for version in ("1.2.3", "1.2.4"):
+        monkeypatch.setattr(source, "__version__", version)
+        made.append(source.read(file, exercises.lab("lab1_forward"), "https://github.com/a/b"))
+        assert f'"git+https://github.com/a/b@v{version}"' in made[-1].cells[1].source
+    before, after = made
+    assert source.code_hash(before) == source.code_hash(after)
+    assert [cell.id for cell in before.cells] == [cell.id for cell in after.cells]
+
+
 @pytest.mark.parametrize(
     "before, after, message",
     [
