@@ -70,7 +70,7 @@ def test_a_new_version_is_named_in_the_notebook_and_leaves_its_outputs_and_ids_a
     made = []
     for version in ("1.2.3", "1.2.4"):
         monkeypatch.setattr(source, "__version__", version)
-        made.append(source.read(file, exercises.lab("lab1_forward"), "https://github.com/a/b"))
+        made.append(source.correction_of(file, exercises.lab("lab1_forward"), "https://github.com/a/b"))
         assert f'"git+https://github.com/a/b@v{version}"' in made[-1].cells[1].source
     before, after = made
     assert source.code_hash(before) == source.code_hash(after)
@@ -95,7 +95,7 @@ def test_a_source_that_cannot_be_built_is_named(tmp_path, before, after, message
     assert before in text
     file.write_text(text.replace(before, after))
     with pytest.raises(SourceError, match=message):
-        source.read(file, exercises.lab("lab1_forward"), "https://github.com/a/b")
+        source.correction_of(file, exercises.lab("lab1_forward"), "https://github.com/a/b")
 
 
 @each_lab

@@ -487,14 +487,16 @@ def test_a_missing_reference_and_a_lab_that_does_not_exist_are_named():
 
 def test_a_script_in_a_students_text_does_not_reach_the_graders_browser():
     from labdiff.grading.submission.mend import mend
-    from labdiff.grading.submission.read import read
+    from labdiff.grading.submission.read import read_cells
     from labdiff.grading.submission.restore import restore
 
     notebook = submission("lab1_forward")
     evil = '<script>alert(1)</script> <img src=x onerror="alert(2)"> <b>bold</b>, and $a < b$'
     notebook.cells.insert(3, nbformat.v4.new_markdown_cell(evil))
     lab = exercises.lab("lab1_forward")
-    text = "".join(cell.source for cell in restore(mend(read(notebook), lab), lab).cells if cell.cell_type != "code")
+    text = "".join(
+        cell.source for cell in restore(mend(read_cells(notebook), lab), lab).cells if cell.cell_type != "code"
+    )
     assert "<script" not in text and "<img" not in text
     assert "<b>bold</b>, and $a" in text
 

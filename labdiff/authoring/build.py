@@ -88,7 +88,7 @@ def build_drawings(made: Build) -> None:
 def build_lab(lab: Lab, made: Build) -> None:
     """Build one lab: correction, student's notebook, reference and golden answers."""
     folder = made.root / "solutions" / lab.name
-    notebook = source.read(folder / f"{lab.name}.py", lab, repository(made.root))
+    notebook = source.correction_of(folder / f"{lab.name}.py", lab, repository(made.root))
     made.write(made.root / "labdiff" / "reference" / f"{lab.name}.py", source.reference(notebook, lab))
     _build_golden(lab, folder, made)
     correction = folder / f"{lab.name}.ipynb"

@@ -34,7 +34,7 @@ REGION = re.compile(rf"[ \t]*{BEGIN}\n(.*?)[ \t]*{END}\n?", re.DOTALL)
 INSTALL = Path(__file__).with_name("install_cell.py")
 
 
-def read(file: Path, lab: Lab, repository: str) -> NotebookNode:
+def correction_of(file: Path, lab: Lab, repository: str) -> NotebookNode:
     """The correction notebook of a lab's source, without outputs. It installs this version of labdiff.
 
     Raises SourceError where an exercise has no answer in the source, or an answer no exercise.

@@ -27,7 +27,7 @@ from labdiff.grading.sandbox.limits import Isolation, Limits
 from labdiff.grading.sandbox.packing import unpack
 from labdiff.grading.submission.mend import mend
 from labdiff.grading.submission.program import Program, program
-from labdiff.grading.submission.read import read
+from labdiff.grading.submission.read import read_cells
 from labdiff.grading.submission.release import lab_of, released
 from labdiff.grading.submission.syntax import needed
 
@@ -68,7 +68,7 @@ def grade(
     if lab:
         exercises.lab(lab)  # a name that is none is said before anything is read
     try:
-        cells = read(notebook)
+        cells = read_cells(notebook)
         asked = exercises.lab(lab or lab_of(cells))
         runs = program(mend(cells, asked), asked)
     except Unreadable as error:
@@ -76,7 +76,7 @@ def grade(
     except (RecursionError, MemoryError) as error:
         problem = f"The cells could not be read ({type(error).__name__}): a person should look at this one."
         return ungraded(lab or "", seed, isolation, problem)
-    submission = _Submission(asked, runs, seed, reference_file(asked.name, reference), isolation, limits)
+    submission = _Grading(asked, runs, seed, reference_file(asked.name, reference), isolation, limits)
     results = submission.results()
     if carry:
         submission.carry_forward(results)
@@ -114,7 +114,7 @@ def expected_outputs(lab: str, seed: int, reference: Path) -> dict[str, Outputs]
     }
 
 
-class _Submission:
+class _Grading:
     """One submission on its way to marks."""
 
     def __init__(self, lab: Lab, runs: Program, seed: int, reference: Path, isolation: Isolation, limits: Limits):

@@ -41,7 +41,7 @@ from labdiff.grading.grade import grade
 from labdiff.grading.report import CARRIED
 from labdiff.grading.submission.mend import mend
 from labdiff.grading.submission.program import program
-from labdiff.grading.submission.read import read
+from labdiff.grading.submission.read import read_cells
 
 os.environ |= {"LABDIFF_DATA": "offline", "OMP_NUM_THREADS": "1"}
 LAB = "lab1_forward"
@@ -175,7 +175,7 @@ def shares(submitted: Path, size: int = 40) -> None:
     with tempfile.TemporaryDirectory() as folder:
         course = Course(Path(folder))
         course.prepare(LAB)
-        timed("read and mend", lambda: [program(mend(read(data), asked), asked) for data in work])
+        timed("read and mend", lambda: [program(mend(read_cells(data), asked), asked) for data in work])
         reports = timed("graded", lambda: [grade(data, LAB, seed=1) for data in work])
         places = [Path(folder) / "submitted" / f"s{i}" / LAB / f"{LAB}.ipynb" for i in range(len(work))]
         for place, data in zip(places, work, strict=True):

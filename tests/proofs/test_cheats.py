@@ -51,7 +51,7 @@ from labdiff.grading.sandbox import view
 from labdiff.grading.sandbox.limits import Limits
 from labdiff.grading.submission.mend import mend
 from labdiff.grading.submission.program import program
-from labdiff.grading.submission.read import read
+from labdiff.grading.submission.read import read_cells
 
 EACH = pytest.mark.parametrize("cheat", CHEATS, ids=[cheat.name for cheat in CHEATS])
 SCORES: dict[str, str] = {}  # what labdiff gave
@@ -70,14 +70,14 @@ def test_no_cell_stops_or_stalls_the_reading(source, kind):
     notebook = json.loads(answered(WRONG))
     notebook["cells"] += [{"cell_type": kind, "metadata": {}, "source": source}] * 5
     with within(10), contextlib.suppress(Unreadable):
-        program(mend(read(notebook), exercises.lab(LAB)), exercises.lab(LAB))
+        program(mend(read_cells(notebook), exercises.lab(LAB)), exercises.lab(LAB))
 
 
 def test_cells_that_seem_to_be_cut_do_not_stall_the_reading():
     notebook = json.loads(answered(WRONG))
     notebook["cells"] += [{"cell_type": "code", "metadata": {}, "source": "    x = 1\n" * 100}] * 2_500
     with within(10), contextlib.suppress(Unreadable):
-        program(mend(read(notebook), exercises.lab(LAB)), exercises.lab(LAB))
+        program(mend(read_cells(notebook), exercises.lab(LAB)), exercises.lab(LAB))
 
 
 # --- graded by labdiff ------------------------------------------------------------------------

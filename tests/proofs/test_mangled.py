@@ -29,7 +29,7 @@ from labdiff.exercises.names import LABS
 from labdiff.grading.grade import grade
 from labdiff.grading.submission.mend import mend
 from labdiff.grading.submission.program import Program, program
-from labdiff.grading.submission.read import Cell, read
+from labdiff.grading.submission.read import Cell, read_cells
 from labdiff.grading.submission.restore import restore
 
 pytestmark = [
@@ -172,7 +172,7 @@ def not_found(lab: str, runs: Program) -> list[str]:
 
 def again(notebook: nbformat.NotebookNode, lab: str) -> list[Cell]:
     """The mended cells of a notebook that was saved and read once more."""
-    return mend(read(nbformat.writes(notebook).encode()), exercises.lab(lab))
+    return mend(read_cells(nbformat.writes(notebook).encode()), exercises.lab(lab))
 
 
 def complaints(lab: str, cells: list[Cell]) -> list[str]:
@@ -203,20 +203,20 @@ def folded(text: str) -> str:
 def test_each_answer_is_found_in_a_mangled_notebook(lab, steps, saved):
     assert changed(lab, steps, saved) or saved in HARMLESS
     about = exercises.lab(lab)
-    assert not_found(lab, program(mend(read(mangled(lab, steps, saved)), about), about)) == []
+    assert not_found(lab, program(mend(read_cells(mangled(lab, steps, saved)), about), about)) == []
 
 
 @pytest.mark.parametrize(("lab", "steps", "saved"), cases("notebook"))
 def test_a_mended_notebook_is_whole_and_mending_it_again_changes_nothing(lab, steps, saved):
-    assert complaints(lab, mend(read(mangled(lab, steps, saved)), exercises.lab(lab))) == []
+    assert complaints(lab, mend(read_cells(mangled(lab, steps, saved)), exercises.lab(lab))) == []
 
 
 @pytest.mark.parametrize("lab", LABS)
 @pytest.mark.parametrize("saved", SAVINGS)
 def test_however_a_notebook_is_saved_the_same_program_is_run(lab, saved):
     about = exercises.lab(lab)
-    expected = program(mend(read(mangled(lab, [])), about), about)
-    assert program(mend(read(mangled(lab, [], saved)), about), about) == expected
+    expected = program(mend(read_cells(mangled(lab, [])), about), about)
+    assert program(mend(read_cells(mangled(lab, [], saved)), about), about) == expected
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_however_a_notebook_is_saved_the_same_program_is_run(lab, saved):
     ],
 )
 def test_some_manglings_that_meet_leave_a_notebook_that_is_mended_whole(names):
-    cells = mend(read(mangled(LAB1, [(name, asked(LAB1)) for name in names])), exercises.lab(LAB1))
+    cells = mend(read_cells(mangled(LAB1, [(name, asked(LAB1)) for name in names])), exercises.lab(LAB1))
     assert not_found(LAB1, program(cells, exercises.lab(LAB1))) + complaints(LAB1, cells) == []
 
 
@@ -251,7 +251,7 @@ def several(draw: Callable[..., Any]) -> tuple[str, Steps, str]:
 def test_any_few_manglings_in_a_row_leave_a_notebook_that_is_mended_whole(case):
     lab, steps, saved = case
     about = exercises.lab(lab)
-    cells = mend(read(mangled(lab, steps, saved)), about)
+    cells = mend(read_cells(mangled(lab, steps, saved)), about)
     assert not_found(lab, program(cells, about)) == []
     assert complaints(lab, cells) == []
 
@@ -392,7 +392,7 @@ def test_outputs_of_100_megabytes_cost_neither_marks_nor_much_time_and_memory():
     data = SAVINGS["as_jupyter_does"](notebook)
     assert len(data) > 90 << 20
     tracemalloc.start()
-    cells = read(data)
+    cells = read_cells(data)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert sum(len(cell.source) for cell in cells) < 1 << 20
@@ -461,7 +461,7 @@ def test_what_cannot_be_graded_is_one_sentence_without_marks(data):
 @pytest.mark.parametrize("lab", LABS)
 def test_the_untouched_release_is_no_problem_and_holds_no_answer(lab):
     about = exercises.lab(lab)
-    cells = mend(read(nbformat.writes(released(lab)).encode()), about)
+    cells = mend(read_cells(nbformat.writes(released(lab)).encode()), about)
     assert program(cells, about).defined == {}
     notebook = restore(cells, about)
     nbformat.validate(notebook)
@@ -480,7 +480,7 @@ def test_no_notebook_keeps_the_grader_busy(cell):
     notebook = right("lab1_forward")
     notebook["cells"].append(cell)
     started = time.process_time()
-    cells = mend(read(json.dumps(notebook).encode()), lab)
+    cells = mend(read_cells(json.dumps(notebook).encode()), lab)
     program(cells, lab)
     restore(cells, lab)
     assert time.process_time() - started < 10
@@ -488,4 +488,4 @@ def test_no_notebook_keeps_the_grader_busy(cell):
 
 def test_a_file_that_would_fill_memory_is_refused_before_it_is_parsed():
     with pytest.raises(Unreadable, match="too many lists"):
-        read(b'{"cells": [' + b"[]," * 11_000_000 + b"0]}")
+        read_cells(b'{"cells": [' + b"[]," * 11_000_000 + b"0]}")

@@ -33,7 +33,7 @@ from pathlib import Path
 from nbgrader.utils import parse_utc
 
 from labdiff.errors import CollectError, Unreadable
-from labdiff.grading.submission.read import LARGEST, read
+from labdiff.grading.submission.read import LARGEST, read_cells
 from labdiff.grading.submission.release import lab_of
 
 IGNORED = {"__MACOSX", "__pycache__", "node_modules"}  # and all that begins with a dot
@@ -359,7 +359,7 @@ def _stem(found: _Found) -> tuple[str, int]:
 
 def _is_lab(source: Path, member: str, lab: str) -> bool:
     try:
-        return lab_of(read(_read(source, member, LARGEST))) == lab
+        return lab_of(read_cells(_read(source, member, LARGEST))) == lab
     except Unreadable:
         return False
 

@@ -30,7 +30,7 @@ from labdiff.exercises import Lab
 from labdiff.files import PACKAGE
 from labdiff.grading.submission.mend import mend
 from labdiff.grading.submission.program import program
-from labdiff.grading.submission.read import read
+from labdiff.grading.submission.read import read_cells
 from labdiff.grading.submission.release import released
 from labdiff.grading.submission.restore import answered_questions
 from labdiff.grading.submission.syntax import DEFINITIONS, PARSING, needed, parsed
@@ -121,7 +121,7 @@ def similar(submissions: Iterable[tuple[str, bytes]], lab: str, shuffles: int = 
 
 def answers(data: bytes, lab: Lab) -> Answers:
     """What a student wrote for each exercise with its helpers, for each question, and besides. Raises Unreadable."""
-    cells = mend(read(data), lab)
+    cells = mend(read_cells(data), lab)
     runs = program(cells, lab)
     body: list[ast.stmt] = []
     texts: dict[int, str] = {}  # a statement's id -> its text

@@ -31,7 +31,7 @@ from labdiff.grading.grade import grade, new_seed, ungraded
 from labdiff.grading.report import CARRIED, Report, Result
 from labdiff.grading.sandbox.limits import Isolation
 from labdiff.grading.submission.mend import mend
-from labdiff.grading.submission.read import read
+from labdiff.grading.submission.read import read_cells
 from labdiff.grading.submission.release import lab_of, released
 from labdiff.grading.submission.restore import restore
 
@@ -57,7 +57,7 @@ class MendedExporter(NotebookExporter):
                 # nbgrader copies what a link leads to into autograded/ and feedback/
                 raise NbGraderException(f"{each.name} is a link or no file: take it away and run the command again.")
         try:
-            notebook = restore(mend(read(filename), asked), asked)
+            notebook = restore(mend(read_cells(filename), asked), asked)
         except Unreadable as error:
             self.log.error("%s cannot be graded: %s", filename, error)
             notebook = copy.deepcopy(released(lab).notebook)
@@ -97,7 +97,7 @@ class GradeInSandbox(Execute):
         student, problem = resources["nbgrader"]["student"], nb.metadata.get(PROBLEM)
         isolation = Isolation(self.isolation)
         if (lab, student) in ready:
-            write(ready[lab, student], nb)
+            write_verdicts(ready[lab, student], nb)
             return nb, resources
         try:
             if problem:
@@ -108,11 +108,11 @@ class GradeInSandbox(Execute):
             raise NbGraderException(str(error)) from error
         if report.problem:
             self.log.error("%s of %s: %s", lab, student, report.problem)
-        write(report, nb)
+        write_verdicts(report, nb)
         return nb, resources
 
 
-def write(report: Report, notebook: NotebookNode) -> None:
+def write_verdicts(report: Report, notebook: NotebookNode) -> None:
     """Write a report into the check cells of a mended notebook, as nbgrader reads marks."""
     results = {f"check-{result.name}": result for result in report.exercises}
     for cell in notebook.cells:
@@ -147,7 +147,7 @@ def find_renamed(assignment: str, student: str, notebooks: list[str]) -> None:
         return
     for file in list(notebooks):
         try:
-            if lab_of(read(file)) == assignment:
+            if lab_of(read_cells(file)) == assignment:
                 wanted = Path(file).with_name(f"{assignment}.ipynb")
                 shutil.copyfile(file, wanted)
                 notebooks.append(str(wanted))

@@ -38,12 +38,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         return None
     try:
         from labdiff.errors import Unreadable
-        from labdiff.grading.submission.read import read
+        from labdiff.grading.submission.read import read_cells
         from labdiff.grading.submission.release import lab_of
     except ImportError:  # labdiff[grading] is not installed here
         return None
     try:
-        lab = lab_of(read(file_path))
+        lab = lab_of(read_cells(file_path))
     except Unreadable:
         return None
     return Notebook.from_parent(parent, path=file_path, lab=lab)

@@ -27,7 +27,7 @@ class Cell:
     grade_id: str = ""
 
 
-def read(notebook: str | Path | bytes | dict[str, Any]) -> list[Cell]:
+def read_cells(notebook: str | Path | bytes | dict[str, Any]) -> list[Cell]:
     """The cells of a notebook of any format from 3 to 4.5, however it is encoded.
 
     notebook: a path, a file's bytes, or a notebook that is already parsed.

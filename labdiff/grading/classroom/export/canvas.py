@@ -16,7 +16,7 @@ from nbgrader.api import Gradebook
 
 from labdiff.errors import ExportError
 from labdiff.grading.classroom.export.marks import Exported, Mark, exported_to, marks, numbered, printable
-from labdiff.grading.classroom.export.match import Row, give_marks, letters_of
+from labdiff.grading.classroom.export.match import RosterRow, give_marks, letters_of
 from labdiff.grading.classroom.export.table import Table, as_cell, as_number, parsed_number, write_rows
 
 GRADEBOOK = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
@@ -56,7 +56,7 @@ def to_canvas(gradebook: Gradebook, lab: str, to: Path, roster: Path | None, col
     worth = parsed_number(points)
     number, logins = header.index("ID"), [header.index(t) for t in ("SIS User ID", "SIS Login ID") if t in header]
     students = [
-        Row(at, row[number].strip(), {row[i].strip() for i in logins} - {""}, "", _canvas_name(header, row))
+        RosterRow(at, row[number].strip(), {row[i].strip() for i in logins} - {""}, "", _canvas_name(header, row))
         for at, row in enumerate(table.rows[1:], 1)
         if row[number].strip()
     ]

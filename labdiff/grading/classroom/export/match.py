@@ -13,7 +13,7 @@ Thing = TypeVar("Thing")
 
 
 @dataclass
-class Row:
+class RosterRow:
     """A student of a roster: where the row is, and by what it can be told."""
 
     at: int
@@ -27,7 +27,9 @@ class Row:
         return self.name or self.email or self.number
 
 
-def give_marks(known: list[Mark], rows: list[Row], fill: Callable[[int, Mark, float], str], done: Exported) -> None:
+def give_marks(
+    known: list[Mark], rows: list[RosterRow], fill: Callable[[int, Mark, float], str], done: Exported
+) -> None:
     """Give each mark to the one row that it belongs to, by number, then id, e-mail, name; note who is left.
 
     fill: gets the row's place, whose mark it is, and the score, and returns what a person should know, or "".
@@ -35,7 +37,7 @@ def give_marks(known: list[Mark], rows: list[Row], fill: Callable[[int, Mark, fl
     marked = [mark for mark in known if mark.score is not None]
     pairs: dict[int, Mark] = {}
     taken: set[str] = set()
-    ways: list[tuple[Callable[[Row], set[str]], Callable[[Mark], set[str]]]] = [
+    ways: list[tuple[Callable[[RosterRow], set[str]], Callable[[Mark], set[str]]]] = [
         # both, because the names that students choose are in the names of files
         (lambda row: {f"{row.number} {letters_of(row.name)}"}, lambda mark: {_number_and_name(mark)} - {""}),
         (lambda row: row.ids, lambda mark: {mark.student}),

@@ -19,7 +19,7 @@ from nbgrader.api import Gradebook
 from labdiff.errors import ExportError
 from labdiff.grading.classroom.collect import MOODLE
 from labdiff.grading.classroom.export.marks import Exported, Mark, exported_to, marks, numbered, printable
-from labdiff.grading.classroom.export.match import Row, give_marks
+from labdiff.grading.classroom.export.match import RosterRow, give_marks
 from labdiff.grading.classroom.export.table import Table, as_cell, as_number, parsed_number, write_rows
 
 WORKSHEET = [
@@ -75,7 +75,7 @@ def to_moodle(gradebook: Gradebook, lab: str, to: Path, roster: Path | None, *_:
     grade, most, locked = header["grade"], header["maximum grade"], header.get("grade can be changed")
     texts = [header[title] for title in ("username", "id number") if title in header]
     students = [
-        Row(
+        RosterRow(
             at,
             number=(re.search(r"\d+$", row[header["identifier"]].strip()) or [""])[0],
             ids={row[i] for i in texts} - {""},
