@@ -78,8 +78,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    kinds = ("stock", *FOLDERS)
-    left_out.update(next((kind for kind in kinds if kind in item.keywords), "others") for item in items)
+    for kind in ("stock", *FOLDERS):
+        left_out[kind] += sum(kind in item.keywords for item in items)
+        items = [item for item in items if kind not in item.keywords]
 
 
 @pytest.hookimpl(trylast=True)
@@ -95,11 +96,11 @@ def pytest_testnodedown(node: object) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was left out, and how to run it."""
-    if not left_out:
+    if not left_out.total():
         return
-    kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(left_out.items()))
+    kinds = ", ".join(f"{number} {kind}" for kind, number in left_out.items() if number)
     terminalreporter.section("left out")
-    terminalreporter.line(f'{sum(left_out.values())} tests: {kinds}. `pytest -m ""` runs everything,')
+    terminalreporter.line(f'{left_out.total()} tests: {kinds}. `pytest -m ""` runs everything,')
     terminalreporter.line(
         "`pytest -m proofs` those of one kind, and `pytest tests/proofs` too; .ci/run says what CI runs."
     )

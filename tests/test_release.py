@@ -210,16 +210,24 @@ def found_in(file: Path, labs: Sequence[str]) -> set[str]:
     functions -= {f for text in earlier for f in definitions(text)}
     known -= {line for text in earlier for line in lines(text)}
     found: set[str] = set()
-    for name, data in members(file).items():
-        for text in texts(name, data):
-            try:
-                bare = ast.unparse(_WithoutTexts().visit(ast.parse(text)))
-                found |= functions & {*definitions(text)}
-            except (SyntaxError, ValueError):
-                bare = text
-            said = " ".join(bare.replace('"', "'").split())
-            found |= {line for line in known if line in said}
+    for text in {text for name, data in members(file).items() for text in texts(name, data)}:
+        here, said, words = searched(text)
+        found |= functions & here
+        # the words of a line, but for the first and the last, are words of the text: that spares most of the search
+        found |= {line for line in known if words.issuperset(line.split()[1:-1]) and line in said}
     return found
+
+
+@functools.cache
+def searched(text: str) -> tuple[frozenset[str], str, frozenset[str]]:
+    """The functions that a text defines, the text on one line, Python without docstrings and hints, and its words."""
+    try:
+        bare = ast.unparse(_WithoutTexts().visit(ast.parse(text)))
+        functions = frozenset(definitions(text))
+    except (SyntaxError, ValueError):
+        bare, functions = text, frozenset()
+    words = bare.replace('"', "'").split()
+    return functions, " ".join(words), frozenset(words)
 
 
 @each_lab
