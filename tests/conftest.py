@@ -24,7 +24,7 @@ FOLDERS = {
     "proofs": "mutants, manglings, cheats, the grader's own score",
     "install": "installs labdiff, a release or Colab's Jupyter into environments of their own",
     "browser": "needs Chromium",
-    "class_runs": "grades whole classes and kills what grades them",
+    "class_runs": "grades whole classes, through nbgrader and pytest too, and kills what grades them",
 }
 CORES = 4  # used at most: beside it the files of tests are too few to share out
 
