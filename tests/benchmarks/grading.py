@@ -23,6 +23,7 @@ from pathlib import Path
 
 import nbformat
 import psutil
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -33,6 +34,7 @@ from labdiff import exercises
 from labdiff.grading.classroom.course import Course, on_path
 from labdiff.grading.submission.release import released
 
+torch.set_num_threads(1)  # as in the tests and in the sandbox
 os.environ |= {"LABDIFF_DATA": "offline", "OMP_NUM_THREADS": "1"}
 STOCK = """\
 c = get_config()

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -43,6 +44,7 @@ from labdiff.grading.submission.mend import mend
 from labdiff.grading.submission.program import program
 from labdiff.grading.submission.read import read_cells
 
+torch.set_num_threads(1)  # as in the tests and in the sandbox
 os.environ |= {"LABDIFF_DATA": "offline", "OMP_NUM_THREADS": "1"}
 LAB = "lab1_forward"
 HAPPENED = ("copied_below", "cell_ids_lost", "prose_deleted", "checks_edited", "trailing_blanks", "helper_above")
