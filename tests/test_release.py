@@ -32,6 +32,9 @@ from labdiff.exercises import lab as find_lab
 from labdiff.exercises.names import LABS
 from labdiff.grading.classroom.release import cells, contents, notebook, pack_release, package
 from labdiff.grading.grade import grade
+from labdiff.grading.submission.mend import mend
+from labdiff.grading.submission.program import program
+from labdiff.grading.submission.read import read_cells
 
 each_lab = pytest.mark.parametrize("lab", LABS)
 
@@ -340,7 +343,7 @@ def test_a_corrected_check_changes_the_version_and_nothing_else_does(packed, mon
 def test_what_serves_a_lab_is_as_new_and_holds_that_lab(here, does):
     first = cells.cell_of(notebook.FIRST_CELL, VERSION="0.2.0+lab3.training.89abcdef")
     names: dict[str, Any] = {}
-    exec(first.partition("here, wheel =")[0], names)
+    exec(first.partition("\ninstall_labdiff()")[0], names)
     assert names["serves"](here) is does
 
 
@@ -353,6 +356,15 @@ def test_a_file_that_becomes_a_cell_loses_its_docstring_and_gets_its_constants(t
 
 
 # --- handed in --------------------------------------------------------------------------------
+
+
+@each_lab
+def test_the_first_cell_of_a_release_makes_no_demonstration_run(packed, lab):
+    def runs(notebook: NotebookNode) -> list[str]:
+        filled = fill(notebook, right_answers(lab))
+        return program(mend(read_cells(nbformat.writes(filled).encode()), find_lab(lab)), find_lab(lab)).cells
+
+    assert [cell for cell in runs(notebook_in(packed(lab))) if "install_labdiff" not in cell] == runs(released(lab))
 
 
 @pytest.mark.sandbox
