@@ -78,7 +78,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    for kind in ("stock", *FOLDERS):
+    for kind in ("stock", *FOLDERS, "slow"):
         left_out[kind] += sum(kind in item.keywords for item in items)
         items = [item for item in items if kind not in item.keywords]
 

@@ -351,7 +351,8 @@ def test_nothing_can_be_written_but_its_own_folders_even_where_labdiff_is_instal
     (tmp_path / "only_here.py").write_text("found = True")
     sandbox.close()
     places = (*view.site_folders(), str(tmp_path))
-    monkeypatch.setattr(sandbox, "site_folders", lambda: places)
+    for module in (sandbox, view):
+        monkeypatch.setattr(module, "site_folders", lambda: places)
     job = {"cells": [WRITE], "exercises": {}, "replaced": [], "reference": ""}
     ((event, _),) = sandbox.run("lab1_forward", job, QUICK)
     sandbox.close()
