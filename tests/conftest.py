@@ -1,7 +1,7 @@
 """How the tests run: which of them, on how many cores, and what is said of those that were left out.
 
 A folder of tests is a marker: what lies in proofs/, install/, browser/ or class_runs/ takes minutes and runs when it
-is asked for, by `-m` or by the path of a file or folder. All other tests are quick.
+is asked for, by `-m` or by the path of a file or folder. All other tests are quick, but for a few that are `slow`.
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ left_out: Counter[str] = Counter()
 def pytest_configure(config: pytest.Config) -> None:
     for name, about in FOLDERS.items():
         config.addinivalue_line("markers", f"{name}: {about}")
-    options = config.getini("addopts")
-    if config.option.markexpr == options[options.index("-m") + 1] and any(
-        _folder(Path(_path(each))) for each in config.args
-    ):
+    options, named = config.getini("addopts"), [Path(_path(each)) for each in config.args]
+    by_default = config.option.markexpr == options[options.index("-m") + 1]
+    if by_default and any(_folder(path) or path.is_file() for path in named):
         config.option.markexpr = "not stock"  # a path that is named is meant
 
 
