@@ -30,10 +30,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "isolation",
-    [pytest.param("bubblewrap", marks=pytest.mark.sandbox), pytest.param("none", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("isolation", [pytest.param("bubblewrap", marks=pytest.mark.sandbox), "none"])
 def test_demo_grades_writes_feedback_and_draws_digits_without_network_or_mnist(tmp_path, isolation):
     surroundings = {"LABDIFF_DATA": "/nowhere", "HTTP_PROXY": "http://127.0.0.1:9"}
     if isolation == "none":  # as where bubblewrap is not installed

@@ -140,6 +140,7 @@ def test_each_shipped_network_is_on_the_cpu_and_evaluates(name):
     assert {each.device.type for each in network.parameters()} == {"cpu"}
 
 
+@pytest.mark.slow
 def test_the_shipped_model_draws_digits_that_the_classifier_reads():
     drawn = 256
     probabilities, _ = models.classify(models.draw(drawn, steps=20))

@@ -421,6 +421,7 @@ def test_every_way_that_works_here_holds_the_same_walls(monkeypatch):
 # --- pytest's door ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pytest_leaves_notebooks_alone_that_are_no_labs_or_were_not_named(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=[new_code_cell("x = 1")]), tmp_path / "mine.ipynb")
     shutil.copy(CLASS / "ada.ipynb", tmp_path / "ada.ipynb")

@@ -91,6 +91,7 @@ def weights(file: Path) -> torch.Tensor:
     return torch.cat([value.flatten() for value in models.load(file)["weights"].values()])
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_twice_the_batch(toy, tmp_path):
     one, losses = toy("one.ckpt", batch=16)
     two, of_two = toy("two.ckpt", batch=8, processes=2)
@@ -101,6 +102,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(toy, tmp_path):
     assert models.load(tmp_path / "two.ckpt")["recipe"]["batch"] == 16
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_and_it_goes_on_from_the_last_save(toy, tmp_path):
     whole, losses = toy("whole.ckpt", batch=16)
     killed, _ = toy("parts.ckpt", batch=8, processes=2, dies=7)  # one call of draw tries out bfloat16, so at step 5
