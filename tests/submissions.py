@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
@@ -10,6 +11,7 @@ from support import ROOT
 
 from labdiff.authoring.proofs import as_answer
 from labdiff.authoring.source import fill, without_marks
+from labdiff.grading.classroom.course import Course
 from labdiff.grading.submission.release import released
 
 SEED = 20_262
@@ -32,3 +34,11 @@ def mistaken(lab: str, **titles: str) -> NotebookNode:
     """A lab with all answers right but for the named mistakes."""
     file = ROOT / "solutions" / lab / "mistakes.py"
     return submission(lab, **{name: as_answer(file, title, name) for name, title in titles.items()})
+
+
+def stock_course(root: Path) -> Course:
+    """A course whose submissions nbgrader executes itself, with the rights of whoever grades them."""
+    course = Course(root)
+    del course.config["Autograde"]
+    course.config.Execute.timeout = 600  # seconds per cell; nbgrader gives 30, and lab 4 draws digits by the hundred
+    return course

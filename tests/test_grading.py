@@ -435,9 +435,10 @@ def test_pytest_leaves_notebooks_alone_that_are_no_labs_or_were_not_named(tmp_pa
     assert f"{len(exercises.lab('lab1_forward').exercises)} tests collected" in lab
 
 
-def test_a_missing_reference_and_a_lab_that_does_not_exist_are_named():
-    with pytest.raises(FileError, match="labdiff build"):
-        grade(CLASS / "ada.ipynb", reference="/nowhere.py")
+def test_a_missing_reference_and_a_lab_that_does_not_exist_are_named(monkeypatch, tmp_path):
+    with monkeypatch.context() as patched, pytest.raises(FileError, match="labdiff build"):
+        patched.setattr(grading, "PACKAGE", tmp_path)
+        grade(CLASS / "ada.ipynb", seed=SEED + 1)
     with pytest.raises(UnknownName, match="Did you mean lab1_forward"):
         grade(CLASS / "ada.ipynb", "lab1")
     assert "lab1_forward, and lab2_unet" in grade(CLASS / "ada.ipynb", "lab2_unet").problem

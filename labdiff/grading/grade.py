@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
-import importlib.util
+import importlib
 import secrets
 import time
 from pathlib import Path
@@ -47,7 +47,6 @@ def grade(
     lab: str | None = None,
     *,
     seed: int | None = None,
-    reference: str | Path | None = None,
     isolation: Isolation | str = Isolation.BUBBLEWRAP,
     carry: bool = True,
     limits: Limits | None = None,
@@ -55,9 +54,8 @@ def grade(
     """Grade one submission.
 
     notebook: a path, a file's bytes or a parsed notebook. lab: its name; found out unless given.
-    seed: of the hidden inputs; drawn unless given, and in the report. reference: the file of the
-    right answers, labdiff/reference/<lab>.py unless given. isolation: where the submission runs.
-    carry: grade an answer that relies on a wrong one as if that were right, too.
+    seed: of the hidden inputs; drawn unless given, and in the report. isolation: where the submission
+    runs. carry: grade an answer that relies on a wrong one as if that were right, too.
 
     What cannot be graded is a report with a `problem` and no marks. Raises FileError where there
     is no such file or no reference, UnknownName where there is no such lab, and SandboxError where there is no sandbox.
@@ -76,7 +74,7 @@ def grade(
     except (RecursionError, MemoryError) as error:
         problem = f"The cells could not be read ({type(error).__name__}): a person should look at this one."
         return ungraded(lab or "", seed, isolation, problem)
-    submission = _Grading(asked, runs, seed, reference_file(asked.name, reference), isolation, limits)
+    submission = _Grading(asked, runs, seed, isolation, limits)
     results = submission.results()
     if carry:
         submission.carry_forward(results)
@@ -93,23 +91,21 @@ def ungraded(lab: str, seed: int, isolation: Isolation, problem: str) -> Report:
     return Report(lab, seed, isolation, none, problem=problem)
 
 
-def reference_file(lab: str, given: str | Path | None = None) -> Path:
+def reference_file(lab: str) -> Path:
     """The file of a lab's right answers. Raises FileError where there is none."""
-    file = Path(given) if given else PACKAGE / "reference" / f"{lab}.py"
+    file = PACKAGE / "reference" / f"{lab}.py"
     if not file.exists():
         raise FileError(f"The right answers of {lab} are not here: {file} is missing. Run `labdiff build {lab}`.")
     return file
 
 
 @functools.lru_cache(maxsize=16)
-def expected_outputs(lab: str, seed: int, reference: Path) -> dict[str, Outputs]:
-    """What the right answers give on the inputs of a seed; computed once for a whole class."""
-    spec = importlib.util.spec_from_file_location(f"labdiff.reference.{lab}", reference)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def expected_outputs(lab: str, seed: int) -> dict[str, Outputs]:
+    """What the right answers give on the inputs of a seed; computed once for a whole class. Raises FileError."""
+    reference_file(lab)
+    answers = importlib.import_module(f"labdiff.reference.{lab}")
     return {
-        name: run_probe(exercise, getattr(module, name), exercise.drawn(seed))
+        name: run_probe(exercise, getattr(answers, name), exercise.drawn(seed))
         for name, exercise in exercises.lab(lab).exercises.items()
     }
 
@@ -117,11 +113,11 @@ def expected_outputs(lab: str, seed: int, reference: Path) -> dict[str, Outputs]
 class _Grading:
     """One submission on its way to marks."""
 
-    def __init__(self, lab: Lab, runs: Program, seed: int, reference: Path, isolation: Isolation, limits: Limits):
-        self.lab, self.seed, self.reference = lab, seed, reference
+    def __init__(self, lab: Lab, runs: Program, seed: int, isolation: Isolation, limits: Limits):
+        self.lab, self.seed = lab, seed
         self.isolation, self.limits = isolation, limits
         self.program = runs
-        self.expected = expected_outputs(lab.name, seed, reference)
+        self.expected = expected_outputs(lab.name, seed)
         self.problem = ""
         self.deadline = time.monotonic() + limits.submission_seconds
 
@@ -178,7 +174,7 @@ class _Grading:
             "cells": self.program.cells,
             "exercises": tried,
             "replaced": replaced,
-            "reference": answers_of(self.reference, replaced) if replaced else "",
+            "reference": answers_of(self.lab.name, replaced) if replaced else "",
         }
         cells: dict[int, Event] = {}
         said: dict[str, Said] = {}
@@ -295,6 +291,6 @@ def _golden(lab: str) -> tuple[golden.Expected, golden.Mistakes]:
     return golden.load(golden.path(lab))
 
 
-def answers_of(reference: Path, names: list[str]) -> str:
+def answers_of(lab: str, names: list[str]) -> str:
     """The source of some right answers and of what they need, without the other answers of the lab."""
-    return ast.unparse(ast.Module(needed(ast.parse(reference.read_text(encoding="utf-8")).body, names), []))
+    return ast.unparse(ast.Module(needed(ast.parse(reference_file(lab).read_text(encoding="utf-8")).body, names), []))

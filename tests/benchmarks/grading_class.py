@@ -123,7 +123,7 @@ def stock(submitted: Path, size: int) -> Cpu:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         shutil.copytree(ROOT / "solutions" / LAB, root / "solutions" / LAB)
-        Course(root, stock=True).release(LAB)
+        Course(root).release(LAB)
         (root / "nbgrader_config.py").write_text(STOCK)
         for student in sorted(submitted.iterdir())[:: max(1, len(list(submitted.iterdir())) // size)][:size]:
             shutil.copytree(student, root / "submitted" / student.name)

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from formgrader import formgrader
-from submissions import SEED, submission
+from submissions import SEED, stock_course, submission
 from support import ROOT
 
 from labdiff import exercises
@@ -27,7 +27,7 @@ def course(tmp_path_factory, request):
     """A course whose submissions labdiff grades, and one of stock nbgrader."""
     root = tmp_path_factory.mktemp(request.param)
     shutil.copytree(ROOT / "solutions", root / "solutions", ignore=shutil.ignore_patterns("__pycache__"))
-    return Course(root, seed=SEED, stock=request.param == "stock")
+    return Course(root, seed=SEED) if request.param == "labdiff" else stock_course(root)
 
 
 @pytest.fixture(autouse=True)

@@ -40,27 +40,21 @@ class Course:
     """nbgrader on one folder, as its nbgrader_config.py sets it up; the gradebook is SQLite unless that says else.
 
     root: the folder; submitted/, autograded/, feedback/ and reports/ lie in it, and solutions/ where the source is.
-    isolation: see `grade`. seed: of the hidden inputs; drawn for each run unless given. stock: execute
-    submissions as nbgrader itself does, with the rights of whoever grades them, to compare with it.
+    isolation: see `grade`. seed: of the hidden inputs; drawn for each run unless given.
     """
 
-    def __init__(
-        self, root: Path, isolation: Isolation = Isolation.BUBBLEWRAP, seed: int | None = None, stock: bool = False
-    ):
+    def __init__(self, root: Path, isolation: Isolation = Isolation.BUBBLEWRAP, seed: int | None = None):
         self.root = root.resolve()
         config = self.config = settings(self.root)
         config.CourseDirectory.root = str(self.root)
         config.GradeInSandbox.isolation = isolation.value
         config.GradeInSandbox.seed = seed
         used = config.Autograde.autograde_preprocessors if "autograde_preprocessors" in config.Autograde else []
-        if not stock and not any("GradeInSandbox" in str(each) for each in used):
+        if not any("GradeInSandbox" in str(each) for each in used):
             raise CourseError(
                 f"{self.root / 'nbgrader_config.py'} does not switch labdiff's grader on, so nbgrader would run "
                 "submissions with your own rights: call labdiff.grading.doors.settings.apply(c) in it."
             )
-        if stock:
-            del config["Autograde"]
-            config.Execute.timeout = 600  # seconds per cell; nbgrader gives 30, and lab 4 draws digits by the hundred
 
     @functools.cached_property
     def api(self) -> Any:
