@@ -40,10 +40,14 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
     with contextlib.ExitStack() as stack:
         if scheduler is None:
             most = min(os.cpu_count() or 1, int(psutil.virtual_memory().total // MEMORY))
-            options = {"n_workers": workers or max(1, most), "threads_per_worker": 1, "memory_limit": 0}
-            scheduler = stack.enter_context(
-                LocalCluster(**options, dashboard_address=None, silence_logs=logging.CRITICAL)
+            local = LocalCluster(
+                n_workers=workers or max(1, most),
+                threads_per_worker=1,
+                memory_limit=0,
+                dashboard_address="127.0.0.1:0",  # a free port; without an address it warns where another has 8787
+                silence_logs=logging.CRITICAL,
             )
+            scheduler = stack.enter_context(local)
         try:
             client = stack.enter_context(Client(scheduler, timeout=20, set_as_default=False))
             client.wait_for_workers(1, timeout=30)
