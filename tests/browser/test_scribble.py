@@ -105,12 +105,12 @@ def test_a_canvas_that_was_saved_says_that_its_cell_must_be_run(notebook_page, p
 
 def test_colabs_way_is_taken_where_there_is_a_colab(chromium):
     """Colab itself is not here: its JavaScript side is a stand-in that notes what it is called with."""
-    from labdiff.canvas import _PAGE
+    from labdiff.canvas import _page
 
     tab = chromium.new_page()
     tab.set_content(
         "<script>var google = {colab: {kernel: {invokeFunction: async (...all) => { window.called = all }}}}</script>"
-        + _PAGE.replace("NAME", "pad-1")
+        + _page("pad-1")
     )
     stroke(tab, tab.locator("canvas"), (60, 60), (200, 60))
     expect(tab.get_by_text("Python has it.")).to_be_visible()
@@ -121,10 +121,10 @@ def test_colabs_way_is_taken_where_there_is_a_colab(chromium):
 
 
 def test_a_finger_draws_and_does_not_scroll(chromium):
-    from labdiff.canvas import _PAGE
+    from labdiff.canvas import _page
 
     tab = chromium.new_context(has_touch=True).new_page()
-    tab.set_content(_PAGE.replace("NAME", "pad-2") + '<div class="pad-2"><textarea></textarea></div><p>' + "x<br>" * 99)
+    tab.set_content(_page("pad-2") + '<div class="pad-2"><textarea></textarea></div><p>' + "x<br>" * 99)
     area = tab.locator("canvas").bounding_box()
     touch = tab.context.new_cdp_session(tab)
     for kind, y in (("touchStart", 50), ("touchMove", 120), ("touchMove", 200), ("touchEnd", None)):

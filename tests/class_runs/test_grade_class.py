@@ -249,7 +249,7 @@ def test_a_worker_killed_in_the_middle_costs_nobody_anything(tmp_path, undisturb
 
 def test_marks_of_who_was_late_are_taken_off_by_nbgraders_plugin(tmp_path, two_workers):
     (tmp_path / "nbgrader_config.py").write_text(
-        "from labdiff.grading import nbgrader_settings\n"
+        "from labdiff.grading.doors import settings as nbgrader_settings\n"
         "c = nbgrader_settings.apply(get_config())\n"
         'c.LateSubmissionPlugin.penalty_method = "zero"\n'
     )
@@ -267,7 +267,7 @@ def test_marks_of_who_was_late_are_taken_off_by_nbgraders_plugin(tmp_path, two_w
 
 def test_two_instructors_write_one_postgresql_gradebook_at_once(tmp_path, two_workers, postgresql, undisturbed):
     config = (
-        "from labdiff.grading import nbgrader_settings\n"
+        "from labdiff.grading.doors import settings as nbgrader_settings\n"
         "c = nbgrader_settings.apply(get_config())\n"
         f"c.CourseDirectory.db_url = {postgresql!r}\n"
     )
@@ -317,7 +317,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_a_gradebook_that_cannot_be_reached_is_one_sentence(tmp_path):
     pytest.importorskip("psycopg")
     (tmp_path / "nbgrader_config.py").write_text(
-        "from labdiff.grading import nbgrader_settings\n"
+        "from labdiff.grading.doors import settings as nbgrader_settings\n"
         "c = nbgrader_settings.apply(get_config())\n"
         'c.CourseDirectory.db_url = "postgresql+psycopg://grader:secret@127.0.0.1:9/gradebook"\n'
     )
