@@ -20,6 +20,7 @@ from chromium import PATIENCE
 
 with contextlib.suppress(ImportError):
     from playwright.sync_api import Locator, Page, expect
+    from playwright.sync_api import TimeoutError as TooLate
 
 SETTINGS = {
     # JupyterLab draws only the cells in sight, unless told; the tests look at all of them.
@@ -117,17 +118,21 @@ def code_cell(page: Page, text: str) -> Locator:
 def run_cell(page: Page, cell: Locator) -> None:
     """Select a cell, run it, and wait until it has run.
 
-    JupyterLab may lose a key while it moves the focus, on a busy machine; then it is pressed again, as a person would.
+    On a busy machine JupyterLab may lose a key while it moves the focus, or ask something meanwhile; then the key is
+    pressed again and the question answered as it proposes, as a person would.
     """
     prompt = cell.locator(".jp-InputArea-prompt")
-    before = prompt.inner_text()
+    before, dialogs = prompt.inner_text(), []
     for _ in range(TRIES):
-        prompt.click()
-        page.keyboard.press("Control+Enter")
-        with contextlib.suppress(AssertionError):
+        for dialog in page.locator(".jp-Dialog").all():
+            dialogs.append(dialog.inner_text())
+            dialog.locator("button.jp-mod-accept").click()
+        with contextlib.suppress(AssertionError, TooLate):
+            prompt.click(timeout=PATIENCE / TRIES)  # a dialog may be in the way
+            page.keyboard.press("Control+Enter")
             expect(prompt).not_to_have_text(before, timeout=PATIENCE / TRIES)
             break
     else:
-        dialogs = page.locator(".jp-Dialog").all_inner_texts()
+        dialogs += page.locator(".jp-Dialog").all_inner_texts()
         pytest.fail(f"The cell does not run; its prompt remains {before!r}. Dialogs: {dialogs}")
     expect(prompt).to_have_text(re.compile(r"\[\d+\]:"))
