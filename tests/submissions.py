@@ -1,4 +1,4 @@
-"""Submissions that tests hand in: a lab's release with answers filled in."""
+"""Submissions that tests hand in, and what came of them: a lab's release with answers filled in."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from support import ROOT
 from labdiff.authoring.proofs import as_answer
 from labdiff.authoring.source import fill, without_marks
 from labdiff.grading.classroom.course import Course
+from labdiff.grading.report import Report
 from labdiff.grading.submission.release import released
 
 SEED = 20_262
@@ -42,3 +43,14 @@ def stock_course(root: Path) -> Course:
     del course.config["Autograde"]
     course.config.Execute.timeout = 600  # seconds per cell; nbgrader gives 30, and lab 4 draws digits by the hundred
     return course
+
+
+def marks(report: Report) -> dict[str, float]:
+    """What each exercise earned."""
+    return {result.name: result.score for result in report.exercises}
+
+
+def lost(report: Report) -> set[str]:
+    """The exercises that did not earn all their marks."""
+    assert not report.problem
+    return {result.name for result in report.exercises if result.score < result.max_score}

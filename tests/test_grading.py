@@ -11,7 +11,7 @@ import sys
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell
-from submissions import SEED, mistaken, submission
+from submissions import SEED, lost, marks, mistaken, submission
 from support import ROOT
 
 from labdiff import exercises
@@ -26,16 +26,6 @@ from labdiff.grading.submission.release import released
 
 CLASS = ROOT / "tests" / "class"
 QUICK = Limits(cell_seconds=4, exercise_seconds=4)
-
-
-def marks(report: Report) -> dict[str, float]:
-    return {result.name: result.score for result in report.exercises}
-
-
-def lost(report: Report) -> set[str]:
-    """The exercises that did not earn all their marks."""
-    assert not report.problem
-    return {result.name for result in report.exercises if result.score < result.max_score}
 
 
 # --- the example class ------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def check(answer: Any) -> float | None:
 
 def verdict_of(exercise: Exercise, answer: Any) -> Verdict:
     """Judge an answer against the golden answers, on the CPU and, where there is one, on the GPU."""
-    expected, mistakes = _golden(exercise.lab)
+    expected, mistakes = golden.of(exercise.lab)
     got = run_probe(exercise, answer, exercise.drawn(golden.SEED))
     verdict = judge(exercise, got, expected[exercise.name], mistakes.get(exercise.name))
     if verdict.status == RIGHT and torch.cuda.is_available():
@@ -107,11 +107,6 @@ def _culprit(error: Exception) -> str | None:
             if name in known:
                 return name
     return None
-
-
-@functools.cache
-def _golden(lab: str) -> tuple[golden.Expected, golden.Mistakes]:
-    return golden.load(golden.path(lab))
 
 
 def _find(answer: Any) -> tuple[Exercise, Any] | str:

@@ -197,7 +197,7 @@ class _Grading:
             return None
         if not golden_too:
             return judge(exercise, hidden, self.expected[exercise.name])
-        expected, mistakes = _golden(self.lab.name)
+        expected, mistakes = golden.of(self.lab.name)
         return judge(exercise, known, expected[exercise.name], mistakes.get(exercise.name))
 
     def _result(self, exercise: Exercise, said: Said | None, cells: dict[int, Event]) -> Result:
@@ -284,11 +284,6 @@ def _text(value: Any, most: int = 300) -> str:
     """A text that a student's process may have chosen: printable, on one line, and short."""
     text = "".join(c if c.isprintable() else " " for c in value[: 4 * most]) if isinstance(value, str) else ""
     return text if len(text) <= most else text[: most - 3] + "..."
-
-
-@functools.cache
-def _golden(lab: str) -> tuple[golden.Expected, golden.Mistakes]:
-    return golden.load(golden.path(lab))
 
 
 def answers_of(lab: str, names: list[str]) -> str:

@@ -9,25 +9,14 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
-from submissions import SEED
+from submissions import SEED, lost, marks
 from support import ROOT, labdiff
 
 from labdiff import exercises
 from labdiff.grading.classroom.course import Course
 from labdiff.grading.grade import grade
-from labdiff.grading.report import Report
 
 CLASS = ROOT / "tests" / "class"
-
-
-def marks(report: Report) -> dict[str, float]:
-    return {result.name: result.score for result in report.exercises}
-
-
-def lost(report: Report) -> set[str]:
-    """The exercises that did not earn all their marks."""
-    assert not report.problem
-    return {result.name for result in report.exercises if result.score < result.max_score}
 
 
 @pytest.mark.sandbox

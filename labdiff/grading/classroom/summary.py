@@ -184,7 +184,7 @@ def _reason(result: Result) -> str:
 @functools.cache
 def _known_hints(lab: str) -> dict[str, frozenset[str]]:
     """The hints of known mistakes: what an unknown one says may quote the student and fits nobody else."""
-    _, mistakes = golden.load(golden.path(lab))
+    _, mistakes = golden.of(lab)
     return {name: frozenset(known) for name, known in mistakes.items()}
 
 
